@@ -1,0 +1,1 @@
+//! Reads TOML with spans.

@@ -1,0 +1,148 @@
+//! The configuration as the program holds it: every value here has been checked. `file.rs` reads TOML into it.
+
+pub mod file;
+pub mod secret;
+
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use crate::{
+    pace::Pace,
+    route::{Filter, SinkName},
+    velt::model::ExecutionId,
+};
+
+pub use secret::SecretSource;
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub api: Api,
+    pub watch: Watch,
+    pub poll: Poll,
+    pub state: State,
+    pub sinks: Vec<Sink>,
+    pub log: Log,
+    pub daemon: Daemon,
+}
+
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// Without a trailing slash; https, or plain http to a loopback address.
+    pub url: String,
+    pub api_key: SecretSource,
+    pub auth_token: SecretSource,
+    /// From the first byte sent to the last byte read.
+    pub timeout: Duration,
+    pub connect_timeout: Duration,
+    pub max_response_bytes: u64,
+    /// An extra root certificate (PEM).
+    pub ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Watch {
+    pub executions: Vec<ExecutionId>,
+    pub file: Option<PathBuf>,
+    /// `None`: true exactly when every source is static.
+    pub exit_when_done: Option<bool>,
+    pub not_found_grace: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Poll {
+    pub pace: Pace,
+    pub rate_limit: Rate,
+    pub max_in_flight: NonZeroUsize,
+}
+
+/// Requests or messages per second; always above zero.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate(f64);
+
+impl Rate {
+    pub const UNLIMITED: Self = Self(f64::INFINITY);
+
+    /// `None` unless `per_second` is above zero (infinity is allowed).
+    pub fn try_new(per_second: f64) -> Option<Self> {
+        (per_second > 0.0).then_some(Self(per_second))
+    }
+
+    pub fn per_second(self) -> f64 {
+        self.0
+    }
+
+    /// The time one request takes out of the budget; zero when unlimited.
+    pub fn interval(self) -> Duration {
+        Duration::try_from_secs_f64(1.0 / self.0).unwrap_or(Duration::MAX)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct State {
+    pub path: StatePath,
+    /// How long finished executions and their events are kept.
+    pub retention: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StatePath {
+    Memory,
+    File(PathBuf),
+}
+
+#[derive(Debug, Clone)]
+pub struct Sink {
+    pub name: SinkName,
+    pub filter: Filter,
+    pub kind: SinkKind,
+}
+
+#[derive(Debug, Clone)]
+pub enum SinkKind {
+    Stdout { format: StdoutFormat },
+    Webhook(Box<Webhook>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StdoutFormat {
+    Json,
+    Text,
+}
+
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    /// A URL is a secret too: it may hold a token in its path.
+    pub url: SecretSource,
+    /// Header names in lower case; values are secrets.
+    pub headers: Vec<(String, SecretSource)>,
+    pub timeout: Duration,
+    pub rate_limit: Rate,
+    pub max_in_flight: NonZeroUsize,
+    pub retry: Retry,
+    pub ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Retry {
+    pub pace: Pace,
+    /// How long after its commit a delivery becomes a dead letter.
+    pub max_age: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// A tracing filter: `info`, or `velt_watch=debug,warn`.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone)]
+pub struct Daemon {
+    /// How long a stop waits for polls and deliveries in flight.
+    pub shutdown_grace: Duration,
+}

@@ -1,0 +1,16 @@
+//! Where a secret comes from. A secret is read when it is needed and never remembered by its source.
+
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+
+/// One of the spellings of a secret.
+#[derive(Debug, Clone)]
+pub enum SecretSource {
+    /// Written in the configuration itself.
+    Inline(SecretString),
+    /// The name of an environment variable.
+    Env(String),
+    /// A file whose content, without the newline at its end, is the secret. Re-read each time.
+    File(PathBuf),
+}

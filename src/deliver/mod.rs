@@ -1,0 +1,1 @@
+//! Whom we tell: takes what the outbox holds to every sink.

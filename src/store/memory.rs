@@ -1,0 +1,102 @@
+//! What is remembered of one execution between two reads: enough to tell the next change, number it and date it.
+//!
+//! No step output is in it, only the decision. It is stored as JSON; fields are only ever added.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Time,
+    event::{ExecutionFacts, StepCounts},
+    velt::model::{ExecutionStatus, Failure, StepStatus},
+};
+
+/// Everything remembered of one execution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Memory {
+    /// The execution as last believed; `None` while it has never been read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution: Option<RememberedExecution>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<RememberedStep>,
+    /// How often each event type of the execution itself has happened: the number that goes into the next id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub entries: BTreeMap<Box<str>, u32>,
+    /// The number of the next event.
+    pub next_sequence: u64,
+    /// Stale reads in a row, not yet believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<StaleReads>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { execution: None, steps: vec![], entries: BTreeMap::new(), next_sequence: 1, stale: None }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RememberedExecution {
+    pub status: ExecutionStatus,
+    pub started_at: Option<Time>,
+    pub completed_at: Option<Time>,
+    pub cancelled_at: Option<Time>,
+    pub definition_id: Option<Box<str>>,
+    pub definition_version: Option<i64>,
+    pub correlation_id: Option<Box<str>>,
+    pub failure_reason: Option<Failure>,
+    /// The timestamp of the execution's latest own event: none goes back behind it.
+    pub told_at: Time,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RememberedStep {
+    pub step_id: Box<str>,
+    pub node_id: Option<Box<str>>,
+    pub node_type: Option<Box<str>>,
+    pub group_id: Option<Box<str>>,
+    pub status: StepStatus,
+    pub started_at: Option<Time>,
+    pub completed_at: Option<Time>,
+    pub decision: Option<Box<str>>,
+    pub error: Option<Failure>,
+    /// How often the step has entered each status.
+    pub entries: BTreeMap<StepStatus, u32>,
+    /// The timestamp of the step's latest event.
+    pub told_at: Time,
+    /// The API contradicted this step's end for so long that reads which do are believed in everything else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disputed: bool,
+}
+
+/// A run of stale reads: a terminal step that isn't terminal any more, or is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StaleReads {
+    pub reads: u32,
+    pub since: Time,
+}
+
+impl StaleReads {
+    pub fn lasted(&self, now: Time) -> Duration {
+        now.since(self.since)
+    }
+}
+
+impl Memory {
+    /// The execution as events tell it; `None` while it has never been read.
+    pub fn facts(&self) -> Option<ExecutionFacts> {
+        let execution = self.execution.as_ref()?;
+        Some(ExecutionFacts {
+            status: execution.status.clone(),
+            started_at: execution.started_at,
+            completed_at: execution.completed_at,
+            cancelled_at: execution.cancelled_at,
+            failure_reason: execution.failure_reason.clone(),
+            steps: StepCounts::count(self.steps.iter().map(|step| &step.status)),
+        })
+    }
+}

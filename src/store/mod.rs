@@ -1,0 +1,321 @@
+//! What we remember: the one place where the watch side and the delivery side meet.
+//!
+//! This file is all that the rest may ask. It knows no SQL: a shared store for several machines must fit behind it.
+//! A store is a plain synchronous type; [`Handle`] is how async code reaches it, on a thread of its own or inline.
+
+mod handle;
+pub mod memory;
+mod sqlite;
+
+use std::{collections::HashSet, path::PathBuf};
+
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+use crate::{
+    clock::Time,
+    event::{Event, EventId},
+    route::SinkName,
+    velt::model::ExecutionId,
+};
+
+pub use handle::Handle;
+pub use memory::Memory;
+pub use sqlite::{Access, SqliteStore};
+
+/// A hash of an answer's body that stays the same over versions of this program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(pub u64);
+
+/// Where the watcher stands with an ID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// To be polled.
+    Watching,
+    Ended(Outcome),
+    Abandoned(Abandoned),
+}
+
+/// How an execution ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+/// Why an ID was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Abandoned {
+    NotFound,
+    Refused,
+}
+
+impl Standing {
+    /// As it is stored, printed and told: `watching`, `completed`, `failed`, `cancelled`, `not-found`, `refused`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Watching => "watching",
+            Self::Ended(Outcome::Completed) => "completed",
+            Self::Ended(Outcome::Failed) => "failed",
+            Self::Ended(Outcome::Cancelled) => "cancelled",
+            Self::Abandoned(Abandoned::NotFound) => "not-found",
+            Self::Abandoned(Abandoned::Refused) => "refused",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [
+            Self::Watching,
+            Self::Ended(Outcome::Completed),
+            Self::Ended(Outcome::Failed),
+            Self::Ended(Outcome::Cancelled),
+            Self::Abandoned(Abandoned::NotFound),
+            Self::Abandoned(Abandoned::Refused),
+        ]
+        .into_iter()
+        .find(|standing| standing.as_str() == text)
+    }
+}
+
+/// The little that is known of every execution: what a start needs of all of them at once.
+#[derive(Debug, Clone)]
+pub struct Known {
+    pub id: ExecutionId,
+    pub standing: Standing,
+    /// Of the body behind the last commit.
+    pub fingerprint: Option<Fingerprint>,
+    /// When the last committed read was answered.
+    pub observed_at: Option<Time>,
+    /// The first NOT_FOUND of the run of them that still lasts.
+    pub not_found_since: Option<Time>,
+}
+
+/// One change to the state. Several are applied in one transaction.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// A read that changed what is remembered, with what it made to tell.
+    Observed(Box<Observation>),
+    /// The first NOT_FOUND of an ID (`Some`), or the read that ended the run of them (`None`).
+    NotFoundSince {
+        id: ExecutionId,
+        since: Option<Time>,
+    },
+    /// Poll these again: what was given up is forgotten, the sequence goes on. IDs that were not given up are left alone.
+    Resume {
+        ids: Vec<ExecutionId>,
+    },
+    /// What became of a delivery.
+    Settled {
+        delivery: DeliveryId,
+        settlement: Settlement,
+    },
+    /// The sink takes nothing any more (its receiver said 410). `configuration` tells whether it is still the same sink later.
+    StopSink {
+        sink: SinkName,
+        reason: String,
+        at: Time,
+        configuration: String,
+    },
+    StartSink {
+        sink: SinkName,
+    },
+    /// The sink is gone from the configuration of a running daemon: its queue becomes dead letters.
+    RemoveSink {
+        sink: SinkName,
+        at: Time,
+    },
+    /// A fact about the world outside that must outlive a restart, under a name.
+    Note {
+        name: &'static str,
+        value: String,
+    },
+}
+
+/// A read, as it is committed: snapshot, events and deliveries together or not at all.
+#[derive(Debug, Clone)]
+pub struct Observation {
+    pub id: ExecutionId,
+    pub label: Option<Box<str>>,
+    pub standing: Standing,
+    pub memory: Memory,
+    /// `None` where the read must be looked at again even if its body comes again (a stale one).
+    pub fingerprint: Option<Fingerprint>,
+    pub observed_at: Time,
+    pub events: Vec<Record>,
+}
+
+/// An event on its way into the outbox.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub event: Event,
+    /// The step's whole output, present only while a sink asks for it.
+    pub output: Option<Box<RawValue>>,
+    /// One delivery each.
+    pub sinks: Vec<SinkName>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeliveryId(pub i64);
+
+/// An event that a sink has not taken yet.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    pub id: DeliveryId,
+    pub execution: ExecutionId,
+    pub event_id: EventId,
+    /// The event's JSON without the step's output: the bytes that were committed.
+    pub json: Box<str>,
+    pub output: Option<Box<RawValue>>,
+    /// Attempts made so far.
+    pub attempts: u32,
+    /// When it was committed: its age counts from here.
+    pub enqueued_at: Time,
+    /// Not before this moment.
+    pub due_at: Time,
+}
+
+#[derive(Debug, Clone)]
+pub enum Settlement {
+    /// The sink took it: the row goes.
+    Accepted,
+    /// To be tried again at `due_at`.
+    Again { due_at: Time, answer: String },
+    /// Never to be tried again by itself: kept with its reason.
+    Dead { reason: DeadReason, answer: String, at: Time },
+}
+
+/// Why a delivery became a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeadReason {
+    /// The receiver's answer says that it will never take this event.
+    Refused,
+    /// Older than the sink's `max_age`.
+    Expired,
+    /// The sink left the configuration of the running daemon.
+    SinkRemoved,
+}
+
+impl DeadReason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::SinkRemoved => "sink-removed",
+        }
+    }
+}
+
+/// The deliveries of a sink that may be tried now, and when to look again.
+#[derive(Debug, Clone, Default)]
+pub struct Due {
+    /// The oldest of each execution at most, longest due first.
+    pub deliveries: Vec<Delivery>,
+    /// When the next execution that is not in `deliveries` and not excluded becomes due. May be past when `limit` cut the list.
+    pub next_at: Option<Time>,
+}
+
+/// A sink as the state knows it.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    pub sink: SinkName,
+    pub pending: u64,
+    pub oldest: Option<Time>,
+    /// The next attempt.
+    pub next_at: Option<Time>,
+    /// Of the delivery that has been tried most recently and is still pending.
+    pub last_answer: Option<String>,
+    pub dead: u64,
+    pub stopped: Option<Stopped>,
+}
+
+/// Why and since when a sink takes nothing.
+#[derive(Debug, Clone)]
+pub struct Stopped {
+    pub reason: String,
+    pub at: Time,
+    pub configuration: String,
+}
+
+/// An execution with all that is remembered of it, for people.
+#[derive(Debug, Clone)]
+pub struct Remembered {
+    pub known: Known,
+    pub label: Option<Box<str>>,
+    pub memory: Memory,
+    /// Events that some sink has not taken yet.
+    pub undelivered: u64,
+}
+
+#[derive(Debug, Clone, Error)]
+pub enum StoreError {
+    /// Another process watches with this state: exit 75.
+    #[error("another process holds the state {}{}", path.display(), holder.as_ref().map(|h| format!(" ({h})")).unwrap_or_default())]
+    Busy { path: PathBuf, holder: Option<String> },
+    /// No state where one was looked for: exit 74 for commands that only read.
+    #[error("there is no state at {}", path.display())]
+    Missing { path: PathBuf },
+    /// Not ours, damaged, or newer than this program; or its file is gone. Never replaced, never repaired: exit 74.
+    #[error("the state {} can't be used: {why}", path.display())]
+    Unusable { path: PathBuf, why: String },
+    /// A passing failure (disk full, I/O error): the same call may succeed later. Nothing was written.
+    #[error("the state can't be written or read: {why}")]
+    Failed { why: String },
+    /// The thread that owns the store is gone.
+    #[error("the state is closed")]
+    Closed,
+}
+
+impl StoreError {
+    /// Whether trying again can help.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Failed { .. })
+    }
+}
+
+/// The state. Every method is synchronous and bounded; `apply` is durable when it returns.
+pub trait Store: Send {
+    /// Applies all writes in one transaction, in order; on error nothing of them is there.
+    fn apply(&mut self, writes: &[Write]) -> Result<(), StoreError>;
+
+    /// The little that is known of every execution, for a start.
+    fn roster(&mut self) -> Result<Vec<Known>, StoreError>;
+
+    /// What is remembered of one execution; `None` if it has never been committed.
+    fn recall(&mut self, id: &ExecutionId) -> Result<Option<Memory>, StoreError>;
+
+    /// The oldest undelivered event of each execution for `sink`, of those due at `now` and not in `busy`, at most `limit`.
+    fn due(&mut self, sink: &SinkName, now: Time, busy: &HashSet<ExecutionId>, limit: usize)
+    -> Result<Due, StoreError>;
+
+    /// The oldest undelivered events for `sink` in the order of their commit, at most `limit`: for a sink that takes them one after another.
+    fn oldest(&mut self, sink: &SinkName, limit: usize) -> Result<Vec<Delivery>, StoreError>;
+
+    /// How many deliveries `sink` has not taken yet.
+    fn pending(&mut self, sink: &SinkName) -> Result<u64, StoreError>;
+
+    /// Why `sink` is stopped, if it is.
+    fn stopped(&mut self, sink: &SinkName) -> Result<Option<Stopped>, StoreError>;
+
+    /// A fact written with [`Write::Note`].
+    fn note(&mut self, name: &str) -> Result<Option<String>, StoreError>;
+
+    /// A number drawn at random when the state was made: salts what is derived from secrets.
+    fn salt(&mut self) -> Result<[u8; 16], StoreError>;
+
+    /// Removes finished executions (and their events) that ended before `before`, a bounded number a call; true when there may be more.
+    /// A mark stays of those that `listed` still holds; undelivered events and their executions stay.
+    fn prune(&mut self, before: Time, listed: &HashSet<ExecutionId>) -> Result<bool, StoreError>;
+
+    /// Whether another process has written since the last call.
+    fn changed_elsewhere(&mut self) -> Result<bool, StoreError>;
+
+    /// That the state is still where it was opened and answers; an [`StoreError::Unusable`] otherwise.
+    fn check(&mut self) -> Result<(), StoreError>;
+
+    /// Every sink that has something pending, dead or stopped.
+    fn queues(&mut self) -> Result<Vec<Queue>, StoreError>;
+
+    /// Every execution with all that is remembered of it, by id.
+    fn everything(&mut self) -> Result<Vec<Remembered>, StoreError>;
+}

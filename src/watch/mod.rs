@@ -1,0 +1,1 @@
+//! What changed: which executions are watched, who is due, what a read shows that the last one did not.
