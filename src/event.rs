@@ -24,8 +24,6 @@ pub enum Kind {
     Abandoned,
     /// The API contradicts itself about this execution.
     Inconsistent,
-    /// Nothing has changed for as long as the configuration calls too long.
-    Stalled,
     /// A sample, to try a sink with.
     Test,
     /// A type written by another version of this program, kept as it was spelled.
@@ -39,7 +37,6 @@ impl fmt::Display for Kind {
             Self::Execution(status) => write!(f, "execution.{status}"),
             Self::Abandoned => f.write_str("watch.abandoned"),
             Self::Inconsistent => f.write_str("watch.inconsistent"),
-            Self::Stalled => f.write_str("watch.stalled"),
             Self::Test => f.write_str("watch.test"),
             Self::Other(text) => f.write_str(text),
         }
@@ -53,7 +50,6 @@ impl From<&str> for Kind {
             Some(("execution", status)) => Self::Execution(status.into()),
             Some(("watch", "abandoned")) => Self::Abandoned,
             Some(("watch", "inconsistent")) => Self::Inconsistent,
-            Some(("watch", "stalled")) => Self::Stalled,
             Some(("watch", "test")) => Self::Test,
             _ => Self::Other(text.into()),
         }

@@ -2,10 +2,12 @@
 //!
 //! A pure policy. It is the only file that names the `backoff` crate, so that replacing it is one file.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use backoff::{Clock, backoff::Backoff, exponential::ExponentialBackoff};
 use thiserror::Error;
+
+use crate::clock::Time;
 
 /// Exponential growth from `initial` to `max`. If you hold one, it is valid.
 ///
@@ -128,6 +130,18 @@ impl Pace {
     }
 }
 
+/// What a `Retry-After` header asks for: seconds, or a date (RFC 9110), which counts from `now`. `None` if it is neither.
+pub fn retry_after(header: &str, now: Time) -> Option<Duration> {
+    let header = header.trim();
+    if let Ok(seconds) = header.parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(header).ok()?;
+    let since_epoch = date.duration_since(UNIX_EPOCH).ok()?;
+    let date = Time::from_millis(i64::try_from(since_epoch.as_millis()).ok()?)?;
+    Some(date.since(now))
+}
+
 /// `SplitMix64`'s finalizer: neighbouring seeds give unrelated results.
 fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -179,6 +193,23 @@ mod tests {
             assert_eq!(try_new(100, 1_000, 2.0, jitter), Err(PaceError::Jitter), "{jitter}");
         }
         assert_eq!(try_new(10, 10, 1.0, 1.0), Ok(()));
+    }
+
+    #[test]
+    fn retry_after_in_both_spellings() {
+        let now = Time::from_millis(1_763_913_846_000).unwrap();
+        let cases = [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Sun, 23 Nov 2025 16:04:36 GMT", Some(30)),
+            ("Sun, 23 Nov 2025 16:04:00 GMT", Some(0)),
+            ("soon", None),
+            ("-5", None),
+            ("", None),
+        ];
+        for (header, seconds) in cases {
+            assert_eq!(retry_after(header, now), seconds.map(Duration::from_secs), "{header:?}");
+        }
     }
 
     proptest! {

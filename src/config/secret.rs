@@ -14,3 +14,10 @@ pub enum SecretSource {
     /// A file whose content, without the newline at its end, is the secret. Re-read each time.
     File(PathBuf),
 }
+
+/// What the API wants to see with every request.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    pub api_key: SecretString,
+    pub auth_token: SecretString,
+}

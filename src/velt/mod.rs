@@ -1,3 +1,5 @@
 //! The workflow API: its words, its client, and the one place that judges its answers.
 
+pub mod client;
+pub mod error;
 pub mod model;

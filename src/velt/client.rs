@@ -1,0 +1,164 @@
+//! Reads executions over HTTP: size-capped, time-limited, no redirects, no hidden retries.
+//!
+//! It judges nothing and remembers nothing; it must never send credentials anywhere but to `api.url`.
+
+use std::{future::Future, path::PathBuf, pin::Pin, time::Duration};
+
+use reqwest::{
+    StatusCode,
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER},
+};
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+
+use super::{
+    error::{Answer, Transport},
+    model::ExecutionId,
+};
+use crate::{
+    clock::Clock,
+    config::{Api, secret::Credentials},
+    pace::retry_after,
+};
+
+/// The seam between watching and HTTP: one read of one execution.
+pub trait Fetch: Send + Sync + 'static {
+    fn get<'a>(
+        &'a self,
+        id: &'a ExecutionId,
+        credentials: &'a Credentials,
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, Transport>> + Send + 'a>>;
+}
+
+/// The API over HTTP.
+#[derive(Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    get_execution: String,
+    timeout: Duration,
+    max_response_bytes: u64,
+    clock: Clock,
+}
+
+#[derive(Debug, Error)]
+pub enum ClientError {
+    #[error("api.ca_file {}: {source}", path.display())]
+    CaFile { path: PathBuf, source: std::io::Error },
+    #[error("api.ca_file {} holds no PEM certificate", path.display())]
+    NoCertificate { path: PathBuf },
+    #[error("HTTP can't be set up: {0}")]
+    Http(String),
+}
+
+impl Client {
+    pub fn new(api: &Api, clock: Clock) -> Result<Self, ClientError> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("velt-watch/", env!("CARGO_PKG_VERSION")))
+            // Custom auth headers would follow a redirect to another host.
+            .redirect(reqwest::redirect::Policy::none())
+            // Hidden retries would spend the budget behind its back.
+            .retry(reqwest::retry::never())
+            .connect_timeout(api.connect_timeout)
+            .timeout(api.timeout);
+        if api.url.starts_with("http:") {
+            // Plain http is for loopback only: no proxy has business there, and no certificate is needed (loading the system's
+            // takes 5 ms, and fails where there are none).
+            builder = builder.no_proxy().tls_certs_only([]);
+        } else if let Some(path) = &api.ca_file {
+            let pem = std::fs::read(path).map_err(|source| ClientError::CaFile { path: path.clone(), source })?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+                .ok()
+                .filter(|certificates| !certificates.is_empty())
+                .ok_or_else(|| ClientError::NoCertificate { path: path.clone() })?;
+            builder = builder.tls_certs_merge(certificates);
+        }
+        let http = builder.build().map_err(|error| ClientError::Http(chain(&error)))?;
+        Ok(Self {
+            http,
+            get_execution: format!("{}/v2/workflow/executions/get", api.url),
+            timeout: api.timeout,
+            max_response_bytes: api.max_response_bytes,
+            clock,
+        })
+    }
+
+    async fn read(&self, id: &ExecutionId, credentials: &Credentials) -> Result<Answer, Transport> {
+        let mut headers = HeaderMap::with_capacity(3);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert("x-velt-api-key", secret_header(&credentials.api_key)?);
+        headers.insert("x-velt-auth-token", secret_header(&credentials.auth_token)?);
+        // An id has only letters, digits and `:_-.`: it needs no escaping.
+        let body = format!(r#"{{"data":{{"executionId":"{id}"}}}}"#);
+        let request = self.http.post(&self.get_execution).headers(headers).body(body);
+        let mut response = request.send().await.map_err(|error| self.transport(&error))?;
+        let status = response.status();
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let retry_after = header(RETRY_AFTER).and_then(|text| retry_after(text, self.clock.now()));
+        let location = status.is_redirection().then(|| header(LOCATION).map(str::to_owned)).flatten();
+        let body = self.body(&mut response, status).await?;
+        Ok(Answer { status: status.as_u16(), retry_after, location, body })
+    }
+
+    /// Reads the body against the cap, piece by piece: nothing larger is ever held.
+    async fn body(&self, response: &mut reqwest::Response, status: StatusCode) -> Result<Vec<u8>, Transport> {
+        let announced = response.content_length().unwrap_or(0);
+        let mut body = Vec::with_capacity(usize::try_from(announced.min(self.max_response_bytes)).unwrap_or(0));
+        while let Some(piece) = response.chunk().await.map_err(|error| self.transport(&error))? {
+            if body.len() as u64 + piece.len() as u64 > self.max_response_bytes {
+                // What a refusal says beyond the cap changes nothing of its status.
+                return if status.is_success() {
+                    Err(Transport::TooLarge(self.max_response_bytes))
+                } else {
+                    Ok(vec![])
+                };
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(body)
+    }
+
+    fn transport(&self, error: &reqwest::Error) -> Transport {
+        if error.is_timeout() && !error.is_connect() {
+            Transport::TimedOut(self.timeout)
+        } else if error.is_connect() {
+            Transport::Connect(chain(error))
+        } else if error.is_body() || error.is_decode() || error.is_request() {
+            Transport::Broken(chain(error))
+        } else {
+            Transport::Other(chain(error))
+        }
+    }
+}
+
+impl Fetch for Client {
+    fn get<'a>(
+        &'a self,
+        id: &'a ExecutionId,
+        credentials: &'a Credentials,
+    ) -> Pin<Box<dyn Future<Output = Result<Answer, Transport>> + Send + 'a>> {
+        Box::pin(self.read(id, credentials))
+    }
+}
+
+fn secret_header(secret: &SecretString) -> Result<HeaderValue, Transport> {
+    // The configuration refuses such a secret already; a file may have changed since.
+    let mut value = HeaderValue::from_str(secret.expose_secret())
+        .map_err(|_| Transport::Other("a credential holds a character that a header can't".into()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The causes below a reqwest error, without its own line, which prints the URL.
+fn chain(error: &reqwest::Error) -> String {
+    let mut causes = vec![];
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Layers often repeat what the next one says.
+        if causes.last() != Some(&text) {
+            causes.push(text);
+        }
+        cause = error.source();
+    }
+    if causes.is_empty() { "no further reason".into() } else { crate::plain::escape(&causes.join(": ")).into_owned() }
+}

@@ -1,0 +1,281 @@
+//! The one place that judges the API's answers: what a status, an envelope or a broken connection means for a watcher.
+//!
+//! Pure. It never decides what to do about it; `watch/` does.
+
+use std::{fmt, time::Duration};
+
+use thiserror::Error;
+
+use super::model::{ApiError, Envelope, ErrorEnvelope, ExecutionId, ExecutionView};
+use crate::plain;
+
+/// An answer that is no success, and what it means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    pub verdict: Verdict,
+    /// What happened, for people: one line, nothing secret, nothing that could forge a log line.
+    pub what: String,
+}
+
+/// What an answer means for a watcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The API does not know this execution. May be a race with its dispatch.
+    NotFound,
+    /// The API will never answer for this execution.
+    Refused,
+    /// The quota is used up: everybody waits.
+    SlowDown { retry_after: Option<Duration> },
+    /// The credentials are wrong, for everybody unless this ID alone is meant.
+    Credentials,
+    /// Try again later.
+    Passing { retry_after: Option<Duration> },
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// An answer as it came over the wire.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    /// As the header said, not yet clamped.
+    pub retry_after: Option<Duration>,
+    /// Where a redirect pointed.
+    pub location: Option<String>,
+    pub body: Vec<u8>,
+}
+
+/// No answer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Transport {
+    #[error("no answer within {}", plain::duration(*.0))]
+    TimedOut(Duration),
+    #[error("can't connect: {0}")]
+    Connect(String),
+    #[error("the connection broke: {0}")]
+    Broken(String),
+    #[error("the answer is larger than api.max_response_bytes ({0} bytes)")]
+    TooLarge(u64),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<Transport> for Trouble {
+    fn from(error: Transport) -> Self {
+        Self { verdict: Verdict::Passing { retry_after: None }, what: error.to_string() }
+    }
+}
+
+/// A `Retry-After` counts up to this.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// What is wrong with `answer`, judged without reading a success: `None` where its body should hold one.
+pub fn judge(answer: &Answer) -> Option<Trouble> {
+    if (200..300).contains(&answer.status) {
+        return None;
+    }
+    Some(judge_failure(answer, envelope(&answer.body)))
+}
+
+/// Reads the execution out of a successful answer for `id`, or says why it is none.
+pub fn read(id: &ExecutionId, answer: &Answer) -> Result<ExecutionView, Trouble> {
+    let passing = |what: String| Trouble { verdict: Verdict::Passing { retry_after: None }, what };
+    let view = match serde_json::from_slice::<Envelope>(&answer.body) {
+        Ok(envelope) => envelope.result,
+        // The envelope decides, whatever HTTP status came with it.
+        Err(error) => {
+            return Err(match envelope(&answer.body) {
+                Some(refusal) => judge_failure(answer, Some(refusal)),
+                None => passing(format!("HTTP {}, and {}", answer.status, unreadable(&error))),
+            });
+        }
+    };
+    if *view.execution_id != *id.as_str() {
+        return Err(passing(format!("the answer is for another execution ({})", quote(&view.execution_id))));
+    }
+    let mut ids: Vec<&str> = view.steps.iter().map(|step| &*step.step_id).collect();
+    ids.sort_unstable();
+    if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(passing(format!("the answer has two steps with one id ({})", quote(pair[0]))));
+    }
+    Ok(view)
+}
+
+/// Serde's message without what it quotes of the body.
+fn unreadable(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Eof => "the body ends too early",
+        serde_json::error::Category::Syntax => "the body is not JSON",
+        serde_json::error::Category::Data => "the body is not the documented shape",
+        serde_json::error::Category::Io => "the body can't be read",
+    };
+    format!("{what} (line {}, column {})", error.line(), error.column())
+}
+
+fn envelope(body: &[u8]) -> Option<ApiError> {
+    serde_json::from_slice::<ErrorEnvelope>(body).ok().map(|envelope| envelope.error)
+}
+
+fn judge_failure(answer: &Answer, refusal: Option<ApiError>) -> Trouble {
+    let retry_after = answer.retry_after.map(|wait| wait.min(RETRY_AFTER_MAX));
+    let passing = Verdict::Passing { retry_after };
+    let Some(refusal) = refusal else {
+        // Nobody knows who spoke here: a proxy, a load balancer, a wrong URL. Nothing permanent follows from it.
+        let verdict = match answer.status {
+            401 | 403 => Verdict::Credentials,
+            429 => Verdict::SlowDown { retry_after },
+            _ => passing,
+        };
+        let mut what = format!("HTTP {} without the API's error envelope", answer.status);
+        if (300..400).contains(&answer.status) {
+            what = format!("HTTP {}, a redirect", answer.status);
+            if let Some(location) = &answer.location {
+                use fmt::Write;
+                write!(what, " to {}", target(location)).expect("a String takes every write");
+            }
+            what.push_str("; redirects are not followed");
+        }
+        return Trouble { verdict, what };
+    };
+    let verdict = match &*refusal.status {
+        "INVALID_ARGUMENT" if names_credentials(&refusal.message) => Verdict::Credentials,
+        "UNAUTHENTICATED" | "PERMISSION_DENIED" => Verdict::Credentials,
+        "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "ALREADY_EXISTS" => Verdict::Refused,
+        "NOT_FOUND" => Verdict::NotFound,
+        "RESOURCE_EXHAUSTED" => Verdict::SlowDown { retry_after },
+        "DEADLINE_EXCEEDED" | "UNAVAILABLE" | "INTERNAL" => passing,
+        // A word that nobody documented: the HTTP code is the fallback.
+        _ => match answer.status {
+            401 | 403 => Verdict::Credentials,
+            429 => Verdict::SlowDown { retry_after },
+            _ => passing,
+        },
+    };
+    let what = if refusal.message.is_empty() {
+        format!("{} (HTTP {})", quote(&refusal.status), answer.status)
+    } else {
+        format!("{}: {} (HTTP {})", quote(&refusal.status), quote(&refusal.message), answer.status)
+    };
+    Trouble { verdict, what }
+}
+
+/// `Auth token is required` comes as INVALID_ARGUMENT, though no execution is to blame.
+fn names_credentials(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    message.contains("auth token") || message.contains("api key")
+}
+
+/// Text from the API within a message: escaped, and short enough for a log line.
+fn quote(text: &str) -> String {
+    plain::shorten(&plain::escape(text), 200)
+}
+
+/// A redirect's target without its query, which could carry a token.
+fn target(location: &str) -> String {
+    quote(location.split(['?', '#']).next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer { status, retry_after: Some(Duration::from_secs(7)), location: None, body: body.into() }
+    }
+
+    fn refusal(status: u16, word: &str, message: &str) -> Answer {
+        answer(status, &serde_json::json!({"error": {"message": message, "status": word, "details": {}}}).to_string())
+    }
+
+    const AFTER: Option<Duration> = Some(Duration::from_secs(7));
+    const PASSING: Verdict = Verdict::Passing { retry_after: AFTER };
+    const SLOW: Verdict = Verdict::SlowDown { retry_after: AFTER };
+
+    #[test]
+    fn each_documented_refusal_has_its_verdict() {
+        let cases = [
+            (400, "INVALID_ARGUMENT", "executionId is malformed", Verdict::Refused),
+            (400, "INVALID_ARGUMENT", "Auth token is required", Verdict::Credentials),
+            (401, "UNAUTHENTICATED", "token expired", Verdict::Credentials),
+            (403, "PERMISSION_DENIED", "token not registered", Verdict::Credentials),
+            (404, "NOT_FOUND", "no such execution", Verdict::NotFound),
+            (400, "FAILED_PRECONDITION", "", Verdict::Refused),
+            (409, "ALREADY_EXISTS", "", Verdict::Refused),
+            (429, "RESOURCE_EXHAUSTED", "quota", SLOW),
+            (504, "DEADLINE_EXCEEDED", "", PASSING),
+            (503, "UNAVAILABLE", "", PASSING),
+            (500, "INTERNAL", "", PASSING),
+            // The envelope decides, the HTTP code is only the fallback.
+            (500, "NOT_FOUND", "no such execution", Verdict::NotFound),
+            (404, "UNAVAILABLE", "", PASSING),
+            (418, "TEAPOT", "", PASSING),
+            (429, "TEAPOT", "", SLOW),
+            (401, "TEAPOT", "", Verdict::Credentials),
+        ];
+        for (status, word, message, verdict) in cases {
+            assert_eq!(judge(&refusal(status, word, message)).unwrap().verdict, verdict, "{status} {word} {message}");
+        }
+    }
+
+    #[test]
+    fn every_status_without_an_envelope_is_passing_or_for_everybody() {
+        for status in (100..200).chain(300..600) {
+            for body in ["", "<html>404 Not Found</html>", "{}", r#"{"error":"no"}"#, r#"{"error":{"message":"x"}}"#] {
+                let verdict = judge(&answer(status, body)).unwrap().verdict;
+                let expected = match status {
+                    401 | 403 => Verdict::Credentials,
+                    429 => SLOW,
+                    _ => PASSING,
+                };
+                assert_eq!(verdict, expected, "{status} {body}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_success_must_answer_the_question_that_was_asked() {
+        let id: ExecutionId = "exec_1".parse().unwrap();
+        let good = r#"{"result":{"executionId":"exec_1","status":"running","steps":[]}}"#;
+        assert!(judge(&answer(200, good)).is_none());
+        assert!(read(&id, &answer(200, good)).is_ok());
+        let cases = [
+            (r#"{"result":{"executionId":"exec_2","status":"running","steps":[]}}"#, "another execution (exec_2)"),
+            (r#"{"result":{"executionId":"exec_1","status":"running"}}"#, "documented shape"),
+            (r#"{"result":{"executionId":"exec_1","sta"#, "ends too early"),
+            ("<html>", "not JSON"),
+            ("", "ends too early"),
+            (
+                r#"{"result":{"executionId":"exec_1","status":"running","steps":[
+                    {"stepId":"s","status":"running"},{"stepId":"s","status":"waiting"}]}}"#,
+                "two steps with one id (s)",
+            ),
+        ];
+        for (body, why) in cases {
+            let trouble = read(&id, &answer(200, body)).unwrap_err();
+            assert_eq!(trouble.verdict, Verdict::Passing { retry_after: None }, "{body}");
+            assert!(trouble.what.contains(why), "{body}: {}", trouble.what);
+        }
+        let refused = read(&id, &refusal(200, "NOT_FOUND", "no such execution")).unwrap_err();
+        assert_eq!(refused.verdict, Verdict::NotFound);
+    }
+
+    #[test]
+    fn messages_hold_no_control_characters_no_query_and_no_novel() {
+        let hostile = format!("line one\nline two \u{1b}[31m{}", "x".repeat(10_000));
+        let what = judge(&refusal(500, "INTERNAL", &hostile)).unwrap().what;
+        assert!(!what.contains(char::is_control) && what.chars().count() < 300, "{what}");
+        let redirect = Answer { location: Some("https://other.example/x?token=canary#f".into()), ..answer(302, "") };
+        let what = judge(&redirect).unwrap().what;
+        assert!(what.contains("to https://other.example/x;") && !what.contains("canary"), "{what}");
+    }
+
+    #[test]
+    fn retry_after_is_clamped() {
+        let long = Answer { retry_after: Some(Duration::from_secs(86_400)), ..answer(429, "") };
+        assert_eq!(judge(&long).unwrap().verdict, Verdict::SlowDown { retry_after: Some(Duration::from_secs(300)) });
+    }
+}
