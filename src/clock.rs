@@ -11,6 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Time(i64);
 
 impl Time {
+    pub const EPOCH: Self = Self(0);
+
     /// The last moment there is: what RFC 3339 can spell, less the hours that a time zone may add.
     const LAST: i64 = 253_402_128_000_000;
 

@@ -1,0 +1,392 @@
+//! Two snapshots → what changed, as numbered and dated events.
+//!
+//! Pure: the memory of the last read and the new view in, the new memory and the events out. It invents nothing: each event is a
+//! status that the view shows and the memory does not.
+
+use std::{collections::HashMap, time::Duration};
+
+use serde_json::value::RawValue;
+
+use crate::{
+    clock::Time,
+    event::{Data, Event, EventId, Kind, StepFacts},
+    store::{
+        Abandoned, Outcome, Standing,
+        memory::{Memory, RememberedExecution, RememberedStep, StaleReads},
+    },
+    velt::model::{ExecutionId, ExecutionStatus, ExecutionView, StepStatus, StepView},
+};
+
+/// So many contradicting reads in a row, over at least so long, and the API is believed.
+const STALE_READS: u32 = 3;
+const STALE_FOR: Duration = Duration::from_secs(30);
+
+/// The circumstances of a read, beside what it showed.
+#[derive(Debug, Clone)]
+pub struct Reading<'a> {
+    pub id: &'a ExecutionId,
+    pub label: Option<&'a str>,
+    pub observed_at: Time,
+    /// The read before this one, if there was one.
+    pub previous_observed_at: Option<Time>,
+}
+
+/// What a read means.
+#[derive(Debug)]
+pub enum Diff {
+    /// Nothing to tell; the memory may still differ in what no event speaks of.
+    Same { memory: Memory },
+    /// Something to tell.
+    Changed { memory: Memory, told: Vec<Told> },
+    /// An end that is none any more, or is gone: the read is dropped whole. Only the count of such reads is new in the memory.
+    Stale { memory: Memory, contradicts: String },
+}
+
+/// An event and, apart from it, the step's whole output.
+#[derive(Debug)]
+pub struct Told {
+    pub event: Event,
+    pub output: Option<Box<RawValue>>,
+}
+
+/// Compares what is remembered with what a read shows.
+pub fn diff(old: &Memory, view: &ExecutionView, reading: &Reading<'_>) -> Diff {
+    let known: HashMap<&str, usize> = old.steps.iter().enumerate().map(|(i, step)| (&*step.step_id, i)).collect();
+    let contradicted = contradictions(old, view, &known);
+    let mut memory = old.clone();
+    let mut believed = None;
+    if contradicted.is_empty() {
+        memory.stale = None;
+    } else {
+        let stale = old.stale.map_or(StaleReads { reads: 1, since: reading.observed_at }, |stale| StaleReads {
+            reads: stale.reads.saturating_add(1),
+            ..stale
+        });
+        let contradicts = contradicted.describe(old);
+        if contradicted.execution || stale.reads < STALE_READS || stale.lasted(reading.observed_at) < STALE_FOR {
+            memory.stale = Some(stale);
+            return Diff::Stale { memory, contradicts };
+        }
+        memory.stale = None;
+        for index in contradicted.steps {
+            memory.steps[index].disputed = true;
+        }
+        believed = Some(contradicts);
+    }
+
+    let changes = apply(&mut memory, view, &known, reading.observed_at);
+    if changes.is_empty() && believed.is_none() {
+        return Diff::Same { memory };
+    }
+    let mut narrator = Narrator::new(memory, reading, old.execution.is_none());
+    if let Some(reason) = believed {
+        narrator.watch(Kind::Inconsistent, reason.into(), false);
+    }
+    narrator.changes(changes, view);
+    Diff::Changed { memory: narrator.memory, told: narrator.told }
+}
+
+/// Gives an ID up: the last event it gets until it is watched again.
+pub fn abandon(old: &Memory, why: Abandoned, reading: &Reading<'_>) -> (Memory, Told) {
+    let mut narrator = Narrator::new(old.clone(), reading, false);
+    narrator.watch(Kind::Abandoned, Standing::Abandoned(why).as_str().into(), true);
+    let told = narrator.told.pop().expect("one event has just been told");
+    (narrator.memory, told)
+}
+
+/// The standing that follows from an execution's status.
+pub fn standing(memory: &Memory) -> Standing {
+    match memory.execution.as_ref().map(|execution| &execution.status) {
+        Some(ExecutionStatus::Completed) => Standing::Ended(Outcome::Completed),
+        Some(ExecutionStatus::Failed) => Standing::Ended(Outcome::Failed),
+        Some(ExecutionStatus::Cancelled) => Standing::Ended(Outcome::Cancelled),
+        _ => Standing::Watching,
+    }
+}
+
+/// What of the remembered ends a view denies.
+struct Contradictions {
+    execution: bool,
+    /// Indexes into the remembered steps.
+    steps: Vec<usize>,
+}
+
+impl Contradictions {
+    fn is_empty(&self) -> bool {
+        !self.execution && self.steps.is_empty()
+    }
+
+    fn describe(&self, old: &Memory) -> String {
+        match self.steps.first() {
+            Some(index) => {
+                let step = &old.steps[*index];
+                let more = match self.steps.len() {
+                    1 => String::new(),
+                    n => format!(" (and {} more)", n - 1),
+                };
+                format!("step {} was {} and is not any more{more}", step.step_id, step.status)
+            }
+            None => "the execution had ended and has not any more".into(),
+        }
+    }
+}
+
+fn contradictions(old: &Memory, view: &ExecutionView, known: &HashMap<&str, usize>) -> Contradictions {
+    let mut shown: Vec<Option<&StepStatus>> = vec![None; old.steps.len()];
+    for step in &view.steps {
+        if let Some(index) = known.get(&*step.step_id) {
+            shown[*index] = Some(&step.status);
+        }
+    }
+    let steps = (old.steps.iter().zip(&shown).enumerate())
+        .filter(|(_, (step, shown))| step.status.is_terminal() && !step.disputed && **shown != Some(&step.status))
+        .map(|(index, _)| index)
+        .collect();
+    let execution = old
+        .execution
+        .as_ref()
+        .is_some_and(|execution| execution.status.is_terminal() && execution.status != view.status);
+    Contradictions { execution, steps }
+}
+
+/// A status that was entered: by the execution, or by a step (indexes into the view and into the memory).
+enum Change {
+    Execution { from: Option<ExecutionStatus>, at: Time },
+    Step { from: Option<StepStatus>, at: Time, shown: usize, remembered: usize },
+}
+
+/// Brings the memory up to what the view shows and says which statuses were entered, in the order they are told.
+///
+/// A remembered end stays as it is. A step that is not shown stays as it was: its absence is no status.
+fn apply(memory: &mut Memory, view: &ExecutionView, known: &HashMap<&str, usize>, observed_at: Time) -> Vec<Change> {
+    let mut steps = vec![];
+    for (shown, step) in view.steps.iter().enumerate() {
+        let index = known.get(&*step.step_id).copied();
+        let before = index.map(|index| &memory.steps[index]);
+        if before.is_some_and(|before| before.status.is_terminal() && before.status != step.status) {
+            continue;
+        }
+        let from = before.map(|before| before.status.clone());
+        if from.as_ref() == Some(&step.status) {
+            let index = index.expect("a status before means a step before");
+            memory.steps[index] = refreshed(&memory.steps[index], step);
+            continue;
+        }
+        let mut after = match before {
+            Some(before) => refreshed(before, step),
+            None => RememberedStep::new(step),
+        };
+        let entry = after.entries.entry(step.status.clone()).or_default();
+        *entry += 1;
+        let at = entered_step(step, *entry, observed_at);
+        let at = if from.is_some() { at.max(after.told_at) } else { at };
+        after.told_at = at;
+        let remembered = match index {
+            Some(index) => {
+                memory.steps[index] = after;
+                index
+            }
+            None => {
+                memory.steps.push(after);
+                memory.steps.len() - 1
+            }
+        };
+        steps.push((at, Change::Step { from, at, shown, remembered }));
+    }
+    // Stable: ties keep the order of the answer.
+    steps.sort_by_key(|(at, _)| *at);
+    let mut changes: Vec<Change> = steps.into_iter().map(|(_, change)| change).collect();
+
+    let before = memory.execution.take();
+    let from = before.as_ref().map(|execution| execution.status.clone());
+    let entered = from.as_ref() != Some(&view.status);
+    let at = match &before {
+        Some(before) if !entered => before.told_at,
+        Some(before) => entered_execution(memory, view, observed_at).max(before.told_at),
+        None => entered_execution(memory, view, observed_at),
+    };
+    memory.execution = Some(RememberedExecution {
+        status: view.status.clone(),
+        started_at: view.started_at,
+        completed_at: view.completed_at,
+        cancelled_at: view.cancelled_at,
+        definition_id: view.definition_id.clone(),
+        definition_version: view.definition_version,
+        correlation_id: view.correlation_id.clone(),
+        failure_reason: view.failure_reason.clone(),
+        told_at: at,
+    });
+    if entered {
+        let change = Change::Execution { from, at };
+        if view.status.is_terminal() {
+            changes.push(change);
+        } else {
+            changes.insert(0, change);
+        }
+    }
+    changes
+}
+
+/// The best known time at which a step entered its status for the `entry`-th time.
+fn entered_step(step: &StepView, entry: u32, observed_at: Time) -> Time {
+    match &step.status {
+        StepStatus::Running if entry == 1 => step.started_at,
+        status if status.is_terminal() => step.completed_at,
+        _ => None,
+    }
+    .unwrap_or(observed_at)
+}
+
+fn entered_execution(memory: &Memory, view: &ExecutionView, observed_at: Time) -> Time {
+    match view.status {
+        ExecutionStatus::Running if !memory.entries.contains_key("execution.running") => view.started_at,
+        ExecutionStatus::Completed | ExecutionStatus::Failed => view.completed_at,
+        ExecutionStatus::Cancelled => view.cancelled_at.or(view.completed_at),
+        _ => None,
+    }
+    .unwrap_or(observed_at)
+}
+
+impl RememberedStep {
+    fn new(step: &StepView) -> Self {
+        Self {
+            step_id: step.step_id.clone(),
+            node_id: step.node_id.clone(),
+            node_type: step.node_type.clone(),
+            group_id: step.group_id.clone(),
+            status: step.status.clone(),
+            started_at: step.started_at,
+            completed_at: step.completed_at,
+            decision: step.decision(),
+            error: step.error.clone(),
+            entries: std::collections::BTreeMap::new(),
+            // Replaced before anybody reads it: a new step has just entered a status.
+            told_at: step.started_at.unwrap_or(Time::EPOCH),
+            disputed: false,
+        }
+    }
+}
+
+/// The step as shown, with what only the memory knows.
+fn refreshed(before: &RememberedStep, step: &StepView) -> RememberedStep {
+    RememberedStep {
+        entries: before.entries.clone(),
+        told_at: before.told_at,
+        disputed: before.disputed,
+        ..RememberedStep::new(step)
+    }
+}
+
+/// Turns changes into events: counts, numbers and words them.
+struct Narrator<'a> {
+    memory: Memory,
+    reading: &'a Reading<'a>,
+    initial: bool,
+    told: Vec<Told>,
+}
+
+impl<'a> Narrator<'a> {
+    fn new(memory: Memory, reading: &'a Reading<'a>, initial: bool) -> Self {
+        Self { memory, reading, initial, told: vec![] }
+    }
+
+    fn changes(&mut self, changes: Vec<Change>, view: &ExecutionView) {
+        let facts = self.memory.facts();
+        for change in changes {
+            let data = Data { execution: facts.clone(), ..self.data() };
+            let told = match change {
+                Change::Execution { from, at } => {
+                    let kind = Kind::Execution(view.status.clone());
+                    let entry = self.count(&kind);
+                    let data = Data {
+                        from: from.map(|status| status.as_str().into()),
+                        to: Some(view.status.as_str().into()),
+                        is_final: view.status.is_terminal(),
+                        ..data
+                    };
+                    let id = EventId::new(self.reading.id, None, &kind, entry);
+                    Told { event: Event { id, kind, timestamp: at, data }, output: None }
+                }
+                Change::Step { from, at, shown, remembered } => {
+                    let step = &self.memory.steps[remembered];
+                    let kind = Kind::Step(step.status.clone());
+                    let entry = step.entries.get(&step.status).copied().unwrap_or(1);
+                    let id = EventId::new(self.reading.id, Some(&step.step_id), &kind, entry);
+                    let data = Data {
+                        from: from.map(|status| status.as_str().into()),
+                        to: Some(step.status.as_str().into()),
+                        step: Some(facts_of(step)),
+                        ..data
+                    };
+                    Told { event: Event { id, kind, timestamp: at, data }, output: view.steps[shown].output.clone() }
+                }
+            };
+            self.told.push(told);
+        }
+    }
+
+    /// An event of the watcher's own, about the execution.
+    fn watch(&mut self, kind: Kind, reason: Box<str>, is_final: bool) {
+        let entry = self.count(&kind);
+        let data = Data {
+            execution: self.memory.facts(),
+            initial: false,
+            is_final,
+            reason: Some(reason),
+            previous_observed_at: self.reading.previous_observed_at,
+            ..self.data()
+        };
+        let id = EventId::new(self.reading.id, None, &kind, entry);
+        let event = Event { id, kind, timestamp: self.reading.observed_at, data };
+        self.told.push(Told { event, output: None });
+    }
+
+    /// The how-many-th of its kind this event of the execution is.
+    fn count(&mut self, kind: &Kind) -> u32 {
+        let entry = self.memory.entries.entry(kind.to_string().into()).or_default();
+        *entry += 1;
+        *entry
+    }
+
+    /// What all events of a read have in common; takes the next number.
+    fn data(&mut self) -> Data {
+        let sequence = self.memory.next_sequence;
+        self.memory.next_sequence += 1;
+        let execution = self.memory.execution.as_ref();
+        Data {
+            execution_id: self.reading.id.clone(),
+            definition_id: execution.and_then(|execution| execution.definition_id.clone()),
+            definition_version: execution.and_then(|execution| execution.definition_version),
+            correlation_id: execution.and_then(|execution| execution.correlation_id.clone()),
+            label: self.reading.label.map(Into::into),
+            sequence,
+            from: None,
+            to: None,
+            step: None,
+            execution: None,
+            observed_at: self.reading.observed_at,
+            previous_observed_at: if self.initial { None } else { self.reading.previous_observed_at },
+            initial: self.initial,
+            is_final: false,
+            reason: None,
+        }
+    }
+}
+
+fn facts_of(step: &RememberedStep) -> StepFacts {
+    StepFacts {
+        step_id: step.step_id.clone(),
+        node_id: step.node_id.clone(),
+        node_type: step.node_type.clone(),
+        group_id: step.group_id.clone(),
+        started_at: step.started_at,
+        completed_at: step.completed_at,
+        decision: step.decision.clone(),
+        error: step.error.clone(),
+        output: None,
+    }
+}
+
+#[cfg(test)]
+#[path = "diff_tests.rs"]
+mod tests;

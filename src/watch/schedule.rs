@@ -1,0 +1,227 @@
+//! Who is due: one timer queue for all executions, and a fair order when there is more work than budget. Pure.
+//!
+//! Among those due, the one most late relative to its own interval goes first; but who has waited longer than the patience (executions ÷
+//! rate) goes before everybody else, longest waiting first. So nobody waits longer than 2 × executions ÷ rate: at most one round until
+//! its patience ends, and at most one more while those before it are served, each of whom is served once.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, VecDeque},
+    time::Duration,
+};
+
+/// A watched execution's place in the fleet.
+pub type Slot = u32;
+
+#[derive(Debug, Default)]
+pub struct Schedule {
+    timers: BinaryHeap<Reverse<Entry>>,
+    /// Those due, by interval; each queue in the order they became due, so only its head can be the most late.
+    ready: BTreeMap<u32, VecDeque<Entry>>,
+    /// The entry of a slot that counts; older ones are skipped when they come up.
+    current: Vec<u32>,
+    scheduled: Vec<bool>,
+}
+
+/// Milliseconds keep an entry at 20 bytes; a million of them are one small machine's business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    due_ms: u64,
+    slot: Slot,
+    version: u32,
+    interval_ms: u32,
+}
+
+impl Schedule {
+    /// `slot` is due at `due`; how late it is later counts in units of `interval`. Replaces what was set before.
+    pub fn set(&mut self, slot: Slot, due: Duration, interval: Duration) {
+        let version = self.forget(slot);
+        self.scheduled[slot as usize] = true;
+        let due_ms = u64::try_from(due.as_millis()).unwrap_or(u64::MAX);
+        let interval_ms = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX).max(1);
+        self.timers.push(Reverse(Entry { due_ms, slot, version, interval_ms }));
+    }
+
+    /// `slot` is not due any more.
+    pub fn remove(&mut self, slot: Slot) {
+        if (slot as usize) < self.current.len() {
+            self.forget(slot);
+        }
+    }
+
+    /// Takes the execution that goes next, if one is due.
+    pub fn take(&mut self, now: Duration, patience: Duration) -> Option<Slot> {
+        self.ripen(now);
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        let heads = || self.ready.values().filter_map(|queue| queue.front());
+        let oldest = heads().min_by_key(|entry| entry.due_ms)?;
+        let next = if now_ms.saturating_sub(oldest.due_ms) > patience_ms {
+            oldest
+        } else {
+            // Compared crosswise, in whole numbers: a/b > c/d as a·d > c·b.
+            heads().max_by(|a, b| {
+                let late = |entry: &Entry| u128::from(now_ms.saturating_sub(entry.due_ms)) + 1;
+                (late(a) * u128::from(b.interval_ms))
+                    .cmp(&(late(b) * u128::from(a.interval_ms)))
+                    .then(b.due_ms.cmp(&a.due_ms))
+            })?
+        };
+        let (slot, interval) = (next.slot, next.interval_ms);
+        self.forget(slot);
+        self.trim(interval);
+        Some(slot)
+    }
+
+    /// When the next execution becomes due; a time that has passed when one is due already.
+    pub fn next_due(&mut self, now: Duration) -> Option<Duration> {
+        self.ripen(now);
+        if !self.ready.is_empty() {
+            return Some(now);
+        }
+        self.timers.peek().map(|Reverse(entry)| Duration::from_millis(entry.due_ms))
+    }
+
+    /// How many are due and not taken.
+    pub fn backlog(&self) -> usize {
+        self.ready.values().map(VecDeque::len).sum()
+    }
+
+    /// Moves what has become due from the timers to the queues of those who wait; leaves no outdated entry at any front.
+    fn ripen(&mut self, now: Duration) {
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        while let Some(Reverse(entry)) = self.timers.peek().copied() {
+            if self.counts(&entry) && entry.due_ms > now_ms {
+                break;
+            }
+            self.timers.pop();
+            if self.counts(&entry) {
+                self.ready.entry(entry.interval_ms).or_default().push_back(entry);
+            }
+        }
+        let intervals: Vec<u32> = self.ready.keys().copied().collect();
+        for interval in intervals {
+            self.trim(interval);
+        }
+    }
+
+    /// Drops outdated entries from the front of a queue, and the queue when nothing is left.
+    fn trim(&mut self, interval: u32) {
+        let Some(queue) = self.ready.get_mut(&interval) else { return };
+        while let Some(entry) = queue.front() {
+            let counts = self.scheduled[entry.slot as usize] && self.current[entry.slot as usize] == entry.version;
+            if counts {
+                return;
+            }
+            queue.pop_front();
+        }
+        self.ready.remove(&interval);
+    }
+
+    fn counts(&self, entry: &Entry) -> bool {
+        self.scheduled[entry.slot as usize] && self.current[entry.slot as usize] == entry.version
+    }
+
+    /// Outdates whatever entry `slot` has and gives the version of the next.
+    fn forget(&mut self, slot: Slot) -> u32 {
+        let index = slot as usize;
+        if index >= self.current.len() {
+            self.current.resize(index + 1, 0);
+            self.scheduled.resize(index + 1, false);
+        }
+        self.scheduled[index] = false;
+        self.current[index] = self.current[index].wrapping_add(1);
+        self.current[index]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FOREVER: Duration = Duration::MAX;
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn nobody_goes_before_they_are_due() {
+        let mut schedule = Schedule::default();
+        schedule.set(0, s(10), s(2));
+        schedule.set(1, s(5), s(2));
+        assert_eq!(schedule.take(s(4), FOREVER), None);
+        assert_eq!(schedule.next_due(s(4)), Some(s(5)));
+        assert_eq!(schedule.take(s(10), FOREVER), Some(1));
+        assert_eq!(schedule.take(s(10), FOREVER), Some(0));
+        assert_eq!(schedule.take(s(10), FOREVER), None);
+        assert_eq!(schedule.next_due(s(10)), None);
+    }
+
+    #[test]
+    fn the_most_late_for_its_own_interval_goes_first() {
+        let mut schedule = Schedule::default();
+        schedule.set(0, s(0), s(120)); // 30 s late: a quarter of its interval
+        schedule.set(1, s(28), s(2)); // 2 s late: all of its interval
+        assert_eq!(schedule.take(s(30), FOREVER), Some(1));
+        assert_eq!(schedule.take(s(30), FOREVER), Some(0));
+    }
+
+    #[test]
+    fn patience_comes_before_everything() {
+        let mut schedule = Schedule::default();
+        schedule.set(0, s(0), s(120));
+        schedule.set(1, s(10), s(2));
+        assert_eq!(schedule.take(s(30), s(29)), Some(0));
+    }
+
+    #[test]
+    fn a_new_time_replaces_the_old_one_and_removal_is_heeded() {
+        let mut schedule = Schedule::default();
+        schedule.set(0, s(1), s(2));
+        schedule.set(0, s(9), s(2));
+        schedule.set(1, s(1), s(2));
+        schedule.remove(1);
+        schedule.remove(77);
+        assert_eq!(schedule.take(s(5), FOREVER), None);
+        assert_eq!(schedule.next_due(s(5)), Some(s(9)));
+        assert_eq!(schedule.take(s(9), FOREVER), Some(0));
+        // Also when it was already waiting its turn.
+        schedule.set(2, s(1), s(2));
+        assert_eq!(schedule.next_due(s(9)), Some(s(9)));
+        schedule.remove(2);
+        assert_eq!(schedule.take(s(9), FOREVER), None);
+        assert_eq!(schedule.backlog(), 0);
+    }
+
+    proptest! {
+        /// More work than budget: one request each 1/rate seconds, executions of very different paces. Nobody waits longer than promised.
+        #[test]
+        fn nobody_waits_longer_than_twice_the_fleet_over_the_rate(
+            intervals in prop::collection::vec(prop::sample::select(vec![1_u64, 2, 5, 30, 120]), 2..60),
+            period_ms in 100_u64..2_000,
+        ) {
+            let period = Duration::from_millis(period_ms);
+            let fleet = u32::try_from(intervals.len()).unwrap();
+            let patience = period * fleet;
+            let mut schedule = Schedule::default();
+            let mut due = vec![Duration::ZERO; intervals.len()];
+            for slot in 0..fleet {
+                schedule.set(slot, Duration::ZERO, s(intervals[slot as usize]));
+            }
+            let mut now = Duration::ZERO;
+            for _ in 0..1_500 {
+                if let Some(slot) = schedule.take(now, patience) {
+                    let index = slot as usize;
+                    let waited = now.saturating_sub(due[index]);
+                    prop_assert!(waited <= 2 * patience + period, "waited {waited:?}, patience {patience:?}");
+                    due[index] = now + s(intervals[index]);
+                    schedule.set(slot, due[index], s(intervals[index]));
+                }
+                now += period;
+            }
+        }
+    }
+}
