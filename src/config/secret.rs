@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 /// One of the spellings of a secret.
 #[derive(Debug, Clone)]
@@ -20,4 +20,12 @@ pub enum SecretSource {
 pub struct Credentials {
     pub api_key: SecretString,
     pub auth_token: SecretString,
+}
+
+impl Credentials {
+    /// Whether the API would see the same.
+    pub fn same(&self, other: &Self) -> bool {
+        self.api_key.expose_secret() == other.api_key.expose_secret()
+            && self.auth_token.expose_secret() == other.auth_token.expose_secret()
+    }
 }

@@ -5,6 +5,7 @@
 
 mod handle;
 pub mod memory;
+mod persist;
 mod sqlite;
 
 use std::{collections::HashSet, path::PathBuf};

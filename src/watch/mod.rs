@@ -2,5 +2,11 @@
 
 pub mod budget;
 pub mod diff;
+pub mod fleet;
+pub mod gate;
 pub mod list;
+mod observe;
+pub mod run;
 pub mod schedule;
+mod troubles;
+pub mod watcher;

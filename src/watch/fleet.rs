@@ -1,0 +1,210 @@
+//! Every watched execution, small and flat: what a poll needs, and nothing that the state can tell.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::schedule::Slot;
+use crate::{
+    clock::Time,
+    store::{Abandoned, Fingerprint, Outcome, Standing},
+    velt::model::ExecutionId,
+};
+
+/// One execution; about 200 bytes with its id, its map entry and its place in the schedule.
+#[derive(Debug)]
+pub struct Watched {
+    pub id: ExecutionId,
+    pub label: Option<Arc<str>>,
+    pub fingerprint: Option<Fingerprint>,
+    pub last_read: Option<Time>,
+    pub not_found_since: Option<Time>,
+    interval_ms: u32,
+    /// Reads in a row that failed.
+    pub failures: u32,
+    standing: Standing,
+    /// A request or a commit for it is under way.
+    pub busy: bool,
+    /// Whether a source still lists it.
+    pub listed: bool,
+    /// One pass: it needs no further read.
+    pub passed: bool,
+}
+
+impl Watched {
+    pub fn new(id: ExecutionId, label: Option<Arc<str>>, interval: Duration) -> Self {
+        let mut watched = Self {
+            id,
+            label,
+            fingerprint: None,
+            last_read: None,
+            not_found_since: None,
+            interval_ms: 0,
+            failures: 0,
+            standing: Standing::Watching,
+            busy: false,
+            listed: true,
+            passed: false,
+        };
+        watched.set_interval(interval);
+        watched
+    }
+
+    pub fn interval(&self) -> Duration {
+        Duration::from_millis(self.interval_ms.into())
+    }
+
+    pub fn set_interval(&mut self, interval: Duration) {
+        self.interval_ms = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);
+    }
+
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+}
+
+/// How many executions stand where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub watching: usize,
+    pub completed: usize,
+    pub failed: usize,
+    pub cancelled: usize,
+    pub abandoned: usize,
+}
+
+impl Tally {
+    fn of(&mut self, standing: Standing) -> &mut usize {
+        match standing {
+            Standing::Watching => &mut self.watching,
+            Standing::Ended(Outcome::Completed) => &mut self.completed,
+            Standing::Ended(Outcome::Failed) => &mut self.failed,
+            Standing::Ended(Outcome::Cancelled) => &mut self.cancelled,
+            Standing::Abandoned(Abandoned::NotFound | Abandoned::Refused) => &mut self.abandoned,
+        }
+    }
+
+    pub fn total(&self) -> usize {
+        self.watching + self.completed + self.failed + self.cancelled + self.abandoned
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Fleet {
+    slots: Vec<Option<Watched>>,
+    free: Vec<Slot>,
+    by_id: HashMap<ExecutionId, Slot>,
+    tally: Tally,
+    /// Where the last turn over all executions stopped.
+    turn: usize,
+}
+
+impl Fleet {
+    pub fn slot_of(&self, id: &ExecutionId) -> Option<Slot> {
+        self.by_id.get(id).copied()
+    }
+
+    pub fn get(&self, slot: Slot) -> Option<&Watched> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    pub fn get_mut(&mut self, slot: Slot) -> Option<&mut Watched> {
+        self.slots.get_mut(slot as usize)?.as_mut()
+    }
+
+    pub fn insert(&mut self, watched: Watched) -> Slot {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            Slot::try_from(self.slots.len() - 1).expect("four billion executions do not fit a machine")
+        });
+        *self.tally.of(watched.standing) += 1;
+        self.by_id.insert(watched.id.clone(), slot);
+        self.slots[slot as usize] = Some(watched);
+        slot
+    }
+
+    pub fn remove(&mut self, slot: Slot) {
+        if let Some(watched) = self.slots.get_mut(slot as usize).and_then(Option::take) {
+            *self.tally.of(watched.standing) -= 1;
+            self.by_id.remove(&watched.id);
+            self.free.push(slot);
+        }
+    }
+
+    pub fn set_standing(&mut self, slot: Slot, standing: Standing) {
+        let Some(watched) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        *self.tally.of(watched.standing) -= 1;
+        *self.tally.of(standing) += 1;
+        watched.standing = standing;
+    }
+
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Slot, &Watched)> {
+        (0..).zip(&self.slots).filter_map(|(slot, watched)| Some((slot, watched.as_ref()?)))
+    }
+
+    /// The next execution, in turn, that could be asked now; `not` only when there is no other.
+    pub fn next_in_turn(&mut self, not: Option<Slot>) -> Option<Slot> {
+        let count = self.slots.len();
+        let mut fallback = None;
+        for step in 1..=count {
+            let index = (self.turn + step) % count;
+            let Some(watched) = &self.slots[index] else { continue };
+            if watched.standing != Standing::Watching || watched.busy || !watched.listed {
+                continue;
+            }
+            let slot = Slot::try_from(index).ok()?;
+            if Some(slot) == not {
+                fallback = Some(slot);
+                continue;
+            }
+            self.turn = index;
+            return Some(slot);
+        }
+        fallback
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fleet(count: u32) -> Fleet {
+        let mut fleet = Fleet::default();
+        for n in 0..count {
+            fleet.insert(Watched::new(format!("exec_{n}").parse().unwrap(), None, Duration::from_secs(2)));
+        }
+        fleet
+    }
+
+    #[test]
+    fn the_tally_follows_every_change() {
+        let mut fleet = fleet(3);
+        fleet.set_standing(0, Standing::Ended(Outcome::Failed));
+        fleet.set_standing(1, Standing::Abandoned(Abandoned::Refused));
+        assert_eq!(fleet.tally(), Tally { watching: 1, failed: 1, abandoned: 1, ..Tally::default() });
+        fleet.remove(0);
+        fleet.remove(0);
+        assert_eq!(fleet.tally().total(), 2);
+        assert_eq!(fleet.slot_of(&"exec_0".parse().unwrap()), None);
+        assert_eq!(
+            fleet.insert(Watched::new("exec_9".parse().unwrap(), None, Duration::ZERO)),
+            0,
+            "slots are used again"
+        );
+    }
+
+    #[test]
+    fn turns_pass_over_everybody_who_can_be_asked() {
+        let mut fleet = fleet(4);
+        fleet.set_standing(2, Standing::Ended(Outcome::Completed));
+        let turns: Vec<_> = (0..4).map(|_| fleet.next_in_turn(Some(0)).unwrap()).collect();
+        assert_eq!(turns, [1, 3, 1, 3]);
+        fleet.get_mut(1).unwrap().busy = true;
+        fleet.get_mut(3).unwrap().listed = false;
+        assert_eq!(fleet.next_in_turn(Some(0)), Some(0), "nobody else is left");
+        fleet.get_mut(0).unwrap().busy = true;
+        assert_eq!(fleet.next_in_turn(None), None);
+    }
+}

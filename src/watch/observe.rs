@@ -1,0 +1,141 @@
+//! What happens to a new body off the loop: parse, recall, diff, commit. One task each; nothing is told before it is durable.
+
+use std::sync::Arc;
+
+use super::{
+    diff::{self, Diff, Reading, Told},
+    schedule::Slot,
+};
+use crate::{
+    clock::Time,
+    route::Routes,
+    store::{Abandoned, Fingerprint, Handle, Memory, Observation, Record, Standing, StoreError, Write},
+    velt::{
+        error::{Answer, Trouble, read},
+        model::ExecutionId,
+    },
+};
+
+/// What a task needs to know of its execution.
+#[derive(Debug, Clone)]
+pub(super) struct Subject {
+    pub slot: Slot,
+    pub id: ExecutionId,
+    pub label: Option<Arc<str>>,
+    pub observed_at: Time,
+    pub previous_observed_at: Option<Time>,
+    /// A run of NOT_FOUND that this read ends.
+    pub was_not_found: bool,
+}
+
+/// What became of a new body.
+#[derive(Debug)]
+pub(super) enum Observed {
+    /// Committed, with this many events.
+    Changed { fingerprint: Fingerprint, standing: Standing, events: usize },
+    /// Nothing to tell.
+    Same { fingerprint: Fingerprint },
+    /// Dropped: the API contradicts what it said before.
+    Stale { contradicts: String },
+    /// No execution in it.
+    Trouble(Trouble),
+}
+
+impl Subject {
+    fn reading(&self) -> Reading<'_> {
+        Reading {
+            id: &self.id,
+            label: self.label.as_deref(),
+            observed_at: self.observed_at,
+            previous_observed_at: self.previous_observed_at,
+        }
+    }
+}
+
+/// Reads `answer`, compares it with what is remembered and commits the difference. Tries again while the store fails in passing.
+pub(super) async fn observe(
+    subject: &Subject,
+    answer: &Answer,
+    fingerprint: Fingerprint,
+    routes: &Routes,
+    store: &Handle,
+) -> Result<Observed, StoreError> {
+    let view = match read(&subject.id, answer) {
+        Ok(view) => view,
+        Err(trouble) => return Ok(Observed::Trouble(trouble)),
+    };
+    let old = recall(store, &subject.id).await?;
+    let (memory, told, fingerprint, observed) = match diff::diff(&old, &view, &subject.reading()) {
+        Diff::Same { memory } => (memory, vec![], Some(fingerprint), Observed::Same { fingerprint }),
+        // The same body must be looked at again: only repetition makes it credible.
+        Diff::Stale { memory, contradicts } => (memory, vec![], None, Observed::Stale { contradicts }),
+        Diff::Changed { memory, told } => {
+            let standing = diff::standing(&memory);
+            let events = told.len();
+            (memory, told, Some(fingerprint), Observed::Changed { fingerprint, standing, events })
+        }
+    };
+    // What no event speaks of and the memory doesn't hold is no reason to write.
+    if !told.is_empty() || memory != old {
+        let standing = diff::standing(&memory);
+        let observation = observation(subject, standing, memory, fingerprint, told, routes);
+        let mut writes = vec![Write::Observed(Box::new(observation))];
+        if subject.was_not_found {
+            writes.push(found_again(&subject.id));
+        }
+        store.persist(writes).await?;
+    } else if subject.was_not_found {
+        store.persist(vec![found_again(&subject.id)]).await?;
+    }
+    Ok(observed)
+}
+
+/// Gives an ID up: tells it and remembers it, together.
+pub(super) async fn abandon(
+    subject: &Subject,
+    why: Abandoned,
+    routes: &Routes,
+    store: &Handle,
+) -> Result<(), StoreError> {
+    let old = recall(store, &subject.id).await?;
+    let (memory, told) = diff::abandon(&old, why, &subject.reading());
+    let observation = observation(subject, Standing::Abandoned(why), memory, None, vec![told], routes);
+    store.persist(vec![Write::Observed(Box::new(observation))]).await
+}
+
+pub(super) fn found_again(id: &ExecutionId) -> Write {
+    Write::NotFoundSince { id: id.clone(), since: None }
+}
+
+async fn recall(store: &Handle, id: &ExecutionId) -> Result<Memory, StoreError> {
+    let id = id.clone();
+    Ok(store.ask(move |store| store.recall(&id)).await?.unwrap_or_default())
+}
+
+fn observation(
+    subject: &Subject,
+    standing: Standing,
+    memory: Memory,
+    fingerprint: Option<Fingerprint>,
+    told: Vec<Told>,
+    routes: &Routes,
+) -> Observation {
+    let events = told
+        .into_iter()
+        .map(|Told { event, output }| Record {
+            sinks: routes.of(&event),
+            // Private data is stored only while a sink asks for it.
+            output: output.filter(|_| routes.want_output(&event)),
+            event,
+        })
+        .collect();
+    Observation {
+        id: subject.id.clone(),
+        label: subject.label.as_deref().map(Into::into),
+        standing,
+        memory,
+        fingerprint,
+        observed_at: subject.observed_at,
+        events,
+    }
+}

@@ -1,0 +1,336 @@
+//! The watch side's task: waits for what happens, lets [`Watcher`] decide, and does what it decided.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+    time::sleep_until,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    fleet::Tally,
+    list::Entry,
+    observe::{self, Observed},
+    schedule::Slot,
+    watcher::{Action, Ending, Fetched, Now, Sent, Settings, Watcher},
+};
+use crate::{
+    clock::Clock,
+    config::secret::Credentials,
+    route::Routes,
+    store::{Abandoned, Fingerprint, Handle, Known, Standing, StoreError, Write},
+    velt::{client::Fetch, model::ExecutionId},
+};
+
+/// Where credentials come from, each time anew: `Err` says why there are none, for people.
+pub type Keyring = Arc<dyn Fn() -> Result<Credentials, String> + Send + Sync>;
+
+/// The world as the watch side needs it.
+#[derive(Clone)]
+pub struct World {
+    pub fetch: Arc<dyn Fetch>,
+    pub keyring: Keyring,
+    pub routes: Arc<Routes>,
+    pub store: Handle,
+    pub clock: Clock,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").finish_non_exhaustive()
+    }
+}
+
+/// What can be asked of a running watch.
+#[derive(Debug)]
+pub enum Command {
+    /// The list from now on.
+    List(Vec<Entry>),
+    /// Credential files have changed: look.
+    ReadCredentials,
+    /// Another process has written the state: IDs that were given up may be wanted again.
+    StateChanged,
+    /// The configuration was read again.
+    Reconfigure(Box<Reconfigured>),
+    /// A sign of life: a turn of the loop. Answers with where everything stands.
+    Report(oneshot::Sender<Report>),
+}
+
+#[derive(Debug)]
+pub struct Reconfigured {
+    pub settings: Settings,
+    pub world: World,
+    /// `api.url` is another one: what was given up there may be known here.
+    pub elsewhere: bool,
+}
+
+/// Where everything stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Report {
+    pub tally: Tally,
+    pub in_trouble: usize,
+    pub backlog: usize,
+}
+
+/// How the watch ended, and where everything stood.
+#[derive(Debug)]
+pub struct Ended {
+    pub ending: Ending,
+    pub report: Report,
+}
+
+/// What ends a watch that nobody asked to end.
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A bug.
+    #[error("a task of the watcher panicked: {0}")]
+    Panic(String),
+}
+
+/// Something that was under way and is done.
+enum Done {
+    Fetched(Fetched),
+    Observed(Sent, Observed),
+    GivenUp(Slot, Abandoned),
+    Written,
+    Listed(Vec<Entry>, HashMap<ExecutionId, Known>),
+    Resumed(Vec<ExecutionId>),
+}
+
+/// What happened, by name.
+enum Happened {
+    Stop,
+    Told(Option<Command>),
+    Done(Result<Result<Done, StoreError>, tokio::task::JoinError>),
+    Time,
+}
+
+/// Watches until it is over or `stop` is cancelled; then finishes what is in flight and returns. Who calls bounds how long that may take.
+pub async fn run(
+    world: World,
+    settings: Settings,
+    mut commands: mpsc::Receiver<Command>,
+    stop: CancellationToken,
+    started: watch::Sender<bool>,
+) -> Result<Ended, Lost> {
+    let mut task = Task {
+        watcher: Watcher::new(settings),
+        credentials: None,
+        keyring_complaint: None,
+        world,
+        under_way: JoinSet::new(),
+        loading: false,
+        listed: false,
+    };
+    task.read_credentials();
+    let mut stopping = false;
+    loop {
+        let wake = if stopping || !task.listed { None } else { task.watcher.dispatch(task.now()) };
+        task.act();
+        if stopping && task.under_way.is_empty() {
+            return Ok(Ended { ending: Ending::Stopped, report: task.report() });
+        }
+        if task.listed && !task.loading && !stopping {
+            if let Some(ending) = task.watcher.ending() {
+                return Ok(Ended { ending, report: task.report() });
+            }
+            started.send_replace(true);
+        }
+        let wake_at = wake.map(|at| task.world.clock.instant(at));
+        let happened = tokio::select! {
+            biased;
+            () = stop.cancelled(), if !stopping => Happened::Stop,
+            Some(done) = task.under_way.join_next() => Happened::Done(done),
+            command = commands.recv(), if !task.loading && !stopping => Happened::Told(command),
+            () = async { sleep_until(wake_at.expect("guarded by the branch's condition")).await }, if wake_at.is_some() => Happened::Time,
+        };
+        match happened {
+            // Everything that was told so far is under way or durable: nothing new begins.
+            Happened::Stop | Happened::Told(None) => stopping = true,
+            Happened::Told(Some(command)) => task.told(command),
+            Happened::Done(Ok(done)) => task.done(done?),
+            Happened::Done(Err(panic)) => return Err(Lost::Panic(panic.to_string())),
+            Happened::Time => {}
+        }
+    }
+}
+
+struct Task {
+    watcher: Watcher,
+    world: World,
+    credentials: Option<Arc<Credentials>>,
+    /// Why there are no credentials, said once.
+    keyring_complaint: Option<String>,
+    under_way: JoinSet<Result<Done, StoreError>>,
+    /// A new list waits for what the state knows of it.
+    loading: bool,
+    /// A list has been applied.
+    listed: bool,
+}
+
+impl Task {
+    fn now(&self) -> Now {
+        Now { elapsed: self.world.clock.elapsed(), wall: self.world.clock.now() }
+    }
+
+    fn report(&self) -> Report {
+        Report { tally: self.watcher.tally(), in_trouble: self.watcher.in_trouble(), backlog: self.watcher.backlog() }
+    }
+
+    fn told(&mut self, command: Command) {
+        match command {
+            Command::List(entries) => self.load(entries),
+            Command::ReadCredentials => self.read_credentials(),
+            Command::StateChanged => self.look_for_resumed(),
+            Command::Reconfigure(reconfigured) => {
+                let Reconfigured { settings, world, elsewhere } = *reconfigured;
+                self.world = world;
+                self.watcher.reconfigure(settings);
+                if elsewhere {
+                    self.watcher.credentials_changed(self.now());
+                }
+                self.read_credentials();
+            }
+            // Who asked may have stopped waiting.
+            Command::Report(answer) => drop(answer.send(self.report())),
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        let now = self.now();
+        match done {
+            Done::Fetched(fetched) => self.watcher.fetched(fetched, now),
+            Done::Observed(sent, observed) => self.watcher.observed(&sent, observed, now),
+            Done::GivenUp(slot, why) => self.watcher.given_up(slot, why, now),
+            Done::Written => self.watcher.written(),
+            Done::Listed(entries, known) => {
+                self.loading = false;
+                self.listed = true;
+                self.watcher.list(entries, &known, now);
+            }
+            Done::Resumed(ids) => self.watcher.resume(&ids, now),
+        }
+    }
+
+    fn act(&mut self) {
+        let mut actions = self.watcher.take_actions();
+        // Credentials are read before anything is sent with them, and what that decides comes after.
+        let count = actions.len();
+        actions.retain(|action| !matches!(action, Action::ReadCredentials));
+        if actions.len() != count {
+            self.read_credentials();
+            actions.extend(self.watcher.take_actions());
+        }
+        for action in actions {
+            let store = self.world.store.clone();
+            let routes = Arc::clone(&self.world.routes);
+            match action {
+                Action::ReadCredentials => {}
+                Action::Fetch { mut sent, id } => {
+                    self.watcher.stamp(&mut sent);
+                    let fetch = Arc::clone(&self.world.fetch);
+                    let credentials = self.credentials.clone();
+                    self.under_way.spawn(async move {
+                        let result = match credentials {
+                            Some(credentials) => fetch.get(&id, &credentials).await,
+                            None => {
+                                Err(crate::velt::error::Transport::Other("there are no credentials to send".into()))
+                            }
+                        };
+                        let result = result.map(|answer| {
+                            let fingerprint = Fingerprint(xxhash_rust::xxh3::xxh3_64(&answer.body));
+                            (answer, fingerprint)
+                        });
+                        Ok(Done::Fetched(Fetched { sent, result }))
+                    });
+                }
+                Action::Observe { sent, subject, answer, fingerprint } => {
+                    self.under_way.spawn(async move {
+                        let observed = observe::observe(&subject, &answer, fingerprint, &routes, &store).await?;
+                        Ok(Done::Observed(sent, observed))
+                    });
+                }
+                Action::Abandon { subject, why } => {
+                    self.under_way.spawn(async move {
+                        observe::abandon(&subject, why, &routes, &store).await?;
+                        Ok(Done::GivenUp(subject.slot, why))
+                    });
+                }
+                Action::Write { writes } => {
+                    self.under_way.spawn(async move {
+                        store.persist(writes).await?;
+                        Ok(Done::Written)
+                    });
+                }
+            }
+        }
+    }
+
+    /// Reads the credentials again; tells the watcher when they are others.
+    fn read_credentials(&mut self) {
+        match (self.world.keyring)() {
+            Ok(credentials) => {
+                self.keyring_complaint = None;
+                let first = self.credentials.is_none();
+                if self.credentials.as_deref().is_none_or(|old| !old.same(&credentials)) {
+                    self.credentials = Some(Arc::new(credentials));
+                    if !first {
+                        info!("the credentials have changed");
+                        self.watcher.credentials_changed(self.now());
+                    }
+                }
+            }
+            // A file that is being replaced, perhaps: the last ones stay in force.
+            Err(why) => {
+                if self.keyring_complaint.as_ref() != Some(&why) {
+                    warn!("the credentials can't be read, the last ones stay in force: {why}");
+                    self.keyring_complaint = Some(why);
+                }
+            }
+        }
+    }
+
+    /// Asks the state what it knows of the new IDs in a list, and forgives what was given up and is not listed any more.
+    fn load(&mut self, entries: Vec<Entry>) {
+        if self.listed && self.watcher.unknown(&entries).is_empty() {
+            let now = self.now();
+            return self.watcher.list(entries, &HashMap::new(), now);
+        }
+        self.loading = true;
+        let store = self.world.store.clone();
+        self.under_way.spawn(async move {
+            let roster = store.ask(|store| store.roster()).await?;
+            let listed: std::collections::HashSet<&ExecutionId> = entries.iter().map(|entry| &entry.id).collect();
+            let strays: Vec<ExecutionId> = (roster.iter())
+                .filter(|known| matches!(known.standing, Standing::Abandoned(_)) && !listed.contains(&known.id))
+                .map(|known| known.id.clone())
+                .collect();
+            let known = roster.into_iter().filter(|known| listed.contains(&known.id));
+            let known = known.map(|known| (known.id.clone(), known)).collect();
+            if !strays.is_empty() {
+                store.persist(vec![Write::Resume { ids: strays }]).await?;
+            }
+            Ok(Done::Listed(entries, known))
+        });
+    }
+
+    fn look_for_resumed(&mut self) {
+        let abandoned: std::collections::HashSet<ExecutionId> = self.watcher.abandoned().into_iter().collect();
+        if abandoned.is_empty() {
+            return;
+        }
+        let store = self.world.store.clone();
+        self.under_way.spawn(async move {
+            let roster = store.ask(|store| store.roster()).await?;
+            let resumed = (roster.into_iter())
+                .filter(|known| known.standing == Standing::Watching && abandoned.contains(&known.id))
+                .map(|known| known.id);
+            Ok(Done::Resumed(resumed.collect()))
+        });
+    }
+}

@@ -1,0 +1,726 @@
+//! The loop that polls: name what happened, decide synchronously, act.
+//!
+//! [`Watcher`] decides and never waits; `run.rs` waits and never decides. Nothing here knows how a sink delivers.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tracing::{debug, error, info, warn};
+
+use super::{
+    budget::Budget,
+    fleet::{Fleet, Tally, Watched},
+    gate::{Gate, News, Permit},
+    list::Entry,
+    observe::{Observed, Subject, found_again},
+    schedule::{Schedule, Slot},
+    troubles::{Say, Troubles},
+};
+use crate::{
+    clock::Time,
+    config::Poll,
+    pace::Pace,
+    plain,
+    store::{Abandoned, Fingerprint, Known, Standing, Write},
+    velt::{
+        error::{Answer, Transport, Trouble, Verdict, judge},
+        model::ExecutionId,
+    },
+};
+
+/// When the watching is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// When it is stopped.
+    Forever,
+    /// When everything is terminal.
+    UntilDone,
+    /// When every unfinished execution has been read once.
+    Once,
+}
+
+/// What can be changed while it runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub poll: Poll,
+    pub not_found_grace: Duration,
+    pub mode: Mode,
+}
+
+/// How a watch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything that was to be watched is over, or the one pass is.
+    Done,
+    /// It was stopped from outside.
+    Stopped,
+    /// One pass: somebody, or everybody, could not be read.
+    Unreachable,
+    /// The credentials are refused, and this watch is not one that waits for better ones.
+    CredentialsRefused,
+}
+
+/// One pass tries a read that fails in passing this often again, within this time.
+const ONCE_RETRIES: u32 = 3;
+const ONCE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// So many commits may wait for a store that fails; then polling waits too, since each of them holds a snapshot.
+const COMMITS_MAX: usize = 1024;
+
+/// How the loop sees the world: both clocks at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Monotonic, since the start.
+    pub elapsed: Duration,
+    pub wall: Time,
+}
+
+/// A request that was sent, or a commit that was begun.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    pub slot: Slot,
+    pub at: Duration,
+    probe: bool,
+    /// Of the credentials it was sent with.
+    generation: u64,
+}
+
+/// What is to be done next.
+#[derive(Debug)]
+pub enum Action {
+    Fetch {
+        sent: Sent,
+        id: ExecutionId,
+    },
+    Observe {
+        sent: Sent,
+        subject: Subject,
+        answer: Answer,
+        fingerprint: Fingerprint,
+    },
+    Abandon {
+        subject: Subject,
+        why: Abandoned,
+    },
+    Write {
+        writes: Vec<Write>,
+    },
+    /// Look whether the credentials have changed.
+    ReadCredentials,
+}
+
+/// An answer to a request.
+#[derive(Debug)]
+pub struct Fetched {
+    pub sent: Sent,
+    pub result: Result<(Answer, Fingerprint), Transport>,
+}
+
+#[derive(Debug)]
+pub struct Watcher {
+    settings: Settings,
+    fleet: Fleet,
+    schedule: Schedule,
+    budget: Budget,
+    gate: Gate,
+    troubles: Troubles,
+    actions: Vec<Action>,
+    in_flight: usize,
+    committing: usize,
+    generation: u64,
+    /// An execution has been read with the present credentials.
+    readable: bool,
+    /// An execution has ever been read.
+    any_read: bool,
+    last_success: Duration,
+    /// One pass: executions that could not be read.
+    unread: usize,
+    /// One pass: why it ends early.
+    cut_short: Option<Ending>,
+    once_pace: Pace,
+    /// Makes jitter differ from poll to poll.
+    polls: u64,
+}
+
+impl Watcher {
+    pub fn new(settings: Settings) -> Self {
+        let budget = Budget::new(settings.poll.rate_limit);
+        let once_pace = Pace::try_new(Duration::from_millis(500), Duration::from_secs(5), 2.0, 0.2)
+            .expect("these constants are within the bounds of a pace");
+        Self {
+            settings,
+            fleet: Fleet::default(),
+            schedule: Schedule::default(),
+            budget,
+            gate: Gate::new(),
+            troubles: Troubles::default(),
+            actions: vec![],
+            in_flight: 0,
+            committing: 0,
+            generation: 0,
+            readable: false,
+            any_read: false,
+            last_success: Duration::ZERO,
+            unread: 0,
+            cut_short: None,
+            once_pace,
+            polls: 0,
+        }
+    }
+
+    pub fn tally(&self) -> Tally {
+        self.fleet.tally()
+    }
+
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// How many executions can't be read at present.
+    pub fn in_trouble(&self) -> usize {
+        self.troubles.count()
+    }
+
+    pub fn backlog(&self) -> usize {
+        self.schedule.backlog()
+    }
+
+    /// What has been decided since the last call.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// How it ended, if it has.
+    pub fn ending(&self) -> Option<Ending> {
+        if self.in_flight + self.committing > 0 {
+            return None;
+        }
+        if let Some(ending) = self.cut_short {
+            return Some(ending);
+        }
+        match self.settings.mode {
+            Mode::Forever => None,
+            Mode::UntilDone => (self.fleet.tally().watching == 0).then_some(Ending::Done),
+            Mode::Once => {
+                let all =
+                    self.fleet.iter().all(|(_, watched)| watched.passed || watched.standing() != Standing::Watching);
+                all.then_some(if self.unread > 0 { Ending::Unreachable } else { Ending::Done })
+            }
+        }
+    }
+
+    // --- what to watch ---
+
+    /// The IDs that are not watched yet, of a list.
+    pub fn unknown<'a>(&self, entries: &'a [Entry]) -> Vec<&'a ExecutionId> {
+        entries.iter().map(|entry| &entry.id).filter(|id| self.fleet.slot_of(id).is_none()).collect()
+    }
+
+    /// The list as it is from now on, with what the state knows of the IDs in it.
+    pub fn list(&mut self, entries: Vec<Entry>, known: &HashMap<ExecutionId, Known>, now: Now) {
+        let gone: Vec<Slot> = {
+            let listed: std::collections::HashSet<&ExecutionId> = entries.iter().map(|entry| &entry.id).collect();
+            let left = |watched: &Watched| !listed.contains(&watched.id);
+            self.fleet.iter().filter(|(_, watched)| left(watched)).map(|(slot, _)| slot).collect()
+        };
+        let mut forgiven = vec![];
+        for slot in gone {
+            self.schedule.remove(slot);
+            self.troubles.over(slot, now.elapsed);
+            let Some(watched) = self.fleet.get_mut(slot) else { continue };
+            watched.listed = false;
+            // When it comes back it is polled again.
+            if matches!(watched.standing(), Standing::Abandoned(_)) {
+                forgiven.push(watched.id.clone());
+            }
+            if !watched.busy {
+                self.fleet.remove(slot);
+            }
+        }
+        if !forgiven.is_empty() {
+            self.write(vec![Write::Resume { ids: forgiven }]);
+        }
+        for entry in entries {
+            let label: Option<Arc<str>> = entry.label.map(Arc::from);
+            match self.fleet.slot_of(&entry.id) {
+                Some(slot) => {
+                    let Some(watched) = self.fleet.get_mut(slot) else { continue };
+                    watched.label = label;
+                    if !std::mem::replace(&mut watched.listed, true) && !watched.busy {
+                        self.schedule_now(slot, now);
+                    }
+                }
+                None => self.add(entry.id, label, known, now),
+            }
+        }
+    }
+
+    fn add(&mut self, id: ExecutionId, label: Option<Arc<str>>, known: &HashMap<ExecutionId, Known>, now: Now) {
+        let known = known.get(&id);
+        let mut watched = Watched::new(id, label, self.settings.poll.pace.initial());
+        let standing = known.map_or(Standing::Watching, |known| known.standing);
+        if let Some(known) = known {
+            watched.fingerprint = known.fingerprint;
+            watched.last_read = known.observed_at;
+            watched.not_found_since = known.not_found_since;
+        }
+        if self.settings.mode == Mode::UntilDone && standing != Standing::Watching {
+            info!(execution = %watched.id, "already known as {}; it is not polled again", standing.as_str());
+        }
+        let slot = self.fleet.insert(watched);
+        self.fleet.set_standing(slot, standing);
+        if standing == Standing::Watching {
+            self.schedule_now(slot, now);
+        }
+    }
+
+    /// IDs that were given up and are to be polled again (the state says so already).
+    pub fn resume(&mut self, ids: &[ExecutionId], now: Now) {
+        for id in ids {
+            let Some(slot) = self.fleet.slot_of(id) else { continue };
+            self.resume_slot(slot, now);
+        }
+    }
+
+    /// The IDs that were given up.
+    pub fn abandoned(&self) -> Vec<ExecutionId> {
+        let is_abandoned = |watched: &Watched| matches!(watched.standing(), Standing::Abandoned(_));
+        self.fleet.iter().filter(|(_, watched)| is_abandoned(watched)).map(|(_, watched)| watched.id.clone()).collect()
+    }
+
+    fn resume_slot(&mut self, slot: Slot, now: Now) {
+        let Some(watched) = self.fleet.get_mut(slot) else { return };
+        if !matches!(watched.standing(), Standing::Abandoned(_)) {
+            return;
+        }
+        watched.not_found_since = None;
+        watched.fingerprint = None;
+        watched.failures = 0;
+        watched.set_interval(self.settings.poll.pace.initial());
+        info!(execution = %watched.id, "polled again");
+        self.fleet.set_standing(slot, Standing::Watching);
+        self.schedule_now(slot, now);
+    }
+
+    /// Other settings from now on; executions keep the pace they have reached.
+    pub fn reconfigure(&mut self, settings: Settings) {
+        self.budget.set_rate(settings.poll.rate_limit);
+        self.settings = settings;
+    }
+
+    /// The credentials (or where they are sent) are others now.
+    pub fn credentials_changed(&mut self, now: Now) {
+        self.generation += 1;
+        self.readable = false;
+        self.gate.credentials_changed(now.elapsed);
+        let ids = self.abandoned();
+        if !ids.is_empty() {
+            info!("the credentials have changed: {} given up before are polled again", ids.len());
+            self.write(vec![Write::Resume { ids: ids.clone() }]);
+            self.resume(&ids, now);
+        }
+    }
+
+    // --- who goes next ---
+
+    /// Sends what may be sent now. Gives the time at which to look again; `None` when only an answer can change anything.
+    pub fn dispatch(&mut self, now: Now) -> Option<Duration> {
+        if self.settings.mode == Mode::Once {
+            self.cut_short_once(now);
+        }
+        loop {
+            if self.cut_short.is_some()
+                || self.in_flight >= self.settings.poll.max_in_flight.get()
+                || self.committing >= COMMITS_MAX
+            {
+                return None;
+            }
+            let (probe, of) = match self.gate.permit(now.elapsed) {
+                Permit::Free => (false, None),
+                Permit::Probe => (true, None),
+                Permit::ProbeAccess { not } => (true, Some(not)),
+                Permit::Shut { until } => return Some(until),
+                Permit::Wait => return None,
+            };
+            // Ask who is due before the budget: a request is taken only to be sent.
+            let due = self.schedule.next_due(now.elapsed);
+            if of.is_none() {
+                match due {
+                    None => return None,
+                    Some(due) if due > now.elapsed => return Some(due),
+                    Some(_) => {}
+                }
+            }
+            if let Err(until) = self.budget.take(now.elapsed) {
+                return Some(until);
+            }
+            let slot = match of {
+                Some(not) => self.fleet.next_in_turn(not),
+                None => self.schedule.take(now.elapsed, self.patience()),
+            };
+            let Some(slot) = slot else { return None };
+            if of.is_some() {
+                self.schedule.remove(slot);
+                self.actions.push(Action::ReadCredentials);
+            }
+            self.send(slot, probe, now);
+        }
+    }
+
+    /// How long anybody may wait before they go before everybody else: one turn of the whole fleet.
+    fn patience(&self) -> Duration {
+        let per_request = self.settings.poll.rate_limit.interval();
+        let fleet = u32::try_from(self.fleet.tally().watching).unwrap_or(u32::MAX);
+        per_request.checked_mul(fleet).unwrap_or(Duration::MAX)
+    }
+
+    fn send(&mut self, slot: Slot, probe: bool, now: Now) {
+        let Some(watched) = self.fleet.get_mut(slot) else { return };
+        watched.busy = true;
+        self.in_flight += 1;
+        self.polls += 1;
+        if probe {
+            self.gate.probe_sent();
+        }
+        let sent = Sent { slot, at: now.elapsed, probe, generation: self.generation };
+        self.actions.push(Action::Fetch { sent, id: watched.id.clone() });
+    }
+
+    /// The request goes out now, with the credentials as they are now: they may have been read anew since it was decided.
+    pub fn stamp(&self, sent: &mut Sent) {
+        sent.generation = self.generation;
+    }
+
+    // --- what came back ---
+
+    pub fn fetched(&mut self, fetched: Fetched, now: Now) {
+        let Fetched { sent, result } = fetched;
+        self.in_flight -= 1;
+        if sent.probe {
+            self.gate.probe_back();
+        }
+        let (answer, fingerprint) = match result {
+            Ok(answered) => answered,
+            Err(transport) => return self.failed(&sent, transport.into(), now),
+        };
+        if let Some(trouble) = judge(&answer) {
+            return self.failed(&sent, trouble, now);
+        }
+        let Some(watched) = self.fleet.get(sent.slot) else { return };
+        if !watched.listed {
+            return self.release(sent.slot);
+        }
+        let subject = subject(sent.slot, watched, now);
+        if watched.fingerprint == Some(fingerprint) {
+            if subject.was_not_found {
+                self.write(vec![found_again(&subject.id)]);
+            }
+            self.read(&sent, now);
+            self.unchanged(sent.slot, fingerprint, now);
+        } else {
+            self.committing += 1;
+            self.actions.push(Action::Observe { sent, subject, answer, fingerprint });
+        }
+    }
+
+    pub fn observed(&mut self, sent: &Sent, observed: Observed, now: Now) {
+        self.committing -= 1;
+        let slot = sent.slot;
+        match observed {
+            Observed::Trouble(trouble) => self.failed(sent, trouble, now),
+            Observed::Same { fingerprint } => {
+                self.read(sent, now);
+                self.unchanged(slot, fingerprint, now);
+            }
+            Observed::Stale { contradicts } => {
+                self.read(sent, now);
+                let Some(watched) = self.fleet.get(slot) else { return };
+                // Counted as its own trouble, so that a replica that lags is said once.
+                match self.troubles.failed(slot, "stale", now.elapsed) {
+                    Say::Name => {
+                        warn!(execution = %watched.id, "a stale read was dropped: {}", plain::escape(&contradicts))
+                    }
+                    Say::SumUp => warn!("more executions have stale reads; they are dropped"),
+                    Say::Nothing => debug!(execution = %watched.id, "another stale read was dropped"),
+                }
+                self.pass(slot);
+                self.again(slot, self.settings.poll.pace.initial(), now);
+            }
+            Observed::Changed { fingerprint, standing, events } => {
+                self.read(sent, now);
+                let Some(watched) = self.fleet.get_mut(slot) else { return };
+                debug!(execution = %watched.id, events, "changed");
+                watched.fingerprint = Some(fingerprint);
+                watched.set_interval(self.settings.poll.pace.initial());
+                self.fleet.set_standing(slot, standing);
+                self.pass(slot);
+                self.again(slot, self.settings.poll.pace.initial(), now);
+            }
+        }
+    }
+
+    pub fn given_up(&mut self, slot: Slot, why: Abandoned, now: Now) {
+        self.committing -= 1;
+        let standing = Standing::Abandoned(why);
+        if let Some(watched) = self.fleet.get(slot) {
+            warn!(execution = %watched.id, "given up: {}; `velt-watch retry {}` polls it again", standing.as_str(), watched.id);
+        }
+        self.troubles.over(slot, now.elapsed);
+        self.fleet.set_standing(slot, standing);
+        self.release(slot);
+    }
+
+    pub fn written(&mut self) {
+        self.committing -= 1;
+    }
+
+    /// A read succeeded: whatever trouble there was is over.
+    fn read(&mut self, sent: &Sent, now: Now) {
+        if sent.generation == self.generation {
+            self.readable = true;
+        }
+        self.any_read = true;
+        self.last_success = now.elapsed;
+        for news in self.gate.accepted(sent.at, true) {
+            self.tell(news, now);
+        }
+        let slot = sent.slot;
+        let recovered = self.troubles.over(slot, now.elapsed);
+        let Some(watched) = self.fleet.get_mut(slot) else { return };
+        watched.failures = 0;
+        watched.last_read = Some(now.wall);
+        watched.not_found_since = None;
+        if let Some(recovered) = recovered {
+            let lasted = plain::duration(recovered.lasted);
+            info!(execution = %watched.id, "read again after {} failed attempts in {lasted}", recovered.attempts);
+        }
+    }
+
+    fn unchanged(&mut self, slot: Slot, fingerprint: Fingerprint, now: Now) {
+        let pace = &self.settings.poll.pace;
+        let Some(watched) = self.fleet.get_mut(slot) else { return };
+        watched.fingerprint = Some(fingerprint);
+        let wait = watched.interval();
+        watched.set_interval(pace.next(wait));
+        self.pass(slot);
+        self.again(slot, wait, now);
+    }
+
+    fn tell(&mut self, news: News, now: Now) {
+        match news {
+            News::Refused => error!(
+                "the API refuses the credentials; polling waits and tries them from time to time. hint: a new token in its file, or SIGHUP after a change"
+            ),
+            News::Accepted => info!("the API accepts the credentials again; polling goes on"),
+            News::Limited(wait) => {
+                warn!("the API's quota is used up: everybody waits for {}", plain::duration(wait));
+            }
+            News::Unlimited => info!("the API's quota has room again"),
+            News::Alone(slot) => self.refused_alone(slot, now),
+        }
+    }
+
+    /// The credentials are good, and this execution was refused: it alone is given up.
+    fn refused_alone(&mut self, slot: Slot, now: Now) {
+        let Some(watched) = self.fleet.get(slot) else { return };
+        if watched.busy || !watched.listed || watched.standing() != Standing::Watching {
+            return;
+        }
+        self.abandon(slot, Abandoned::Refused, now);
+    }
+
+    // --- what went wrong ---
+
+    fn failed(&mut self, sent: &Sent, trouble: Trouble, now: Now) {
+        let slot = sent.slot;
+        match self.fleet.get(slot) {
+            None => return,
+            Some(watched) if !watched.listed => return self.release(slot),
+            Some(_) => {}
+        }
+        match trouble.verdict {
+            Verdict::Credentials => self.credentials_refused(sent, &trouble, now),
+            Verdict::SlowDown { retry_after } => {
+                self.gate.learnt_nothing(now.elapsed);
+                if let Some(news) = self.gate.limited(sent.at, now.elapsed, retry_after) {
+                    self.tell(news, now);
+                }
+                let wait = self.gate.limited_until().map_or(Duration::ZERO, |until| until.saturating_sub(now.elapsed));
+                self.again_exactly(slot, wait, now);
+            }
+            Verdict::NotFound => {
+                self.gate.accepted(sent.at, false);
+                self.not_found(slot, &trouble, now);
+            }
+            Verdict::Refused => {
+                self.gate.accepted(sent.at, false);
+                self.complain(slot, &trouble, now);
+                if self.may_give_up() {
+                    self.abandon(slot, Abandoned::Refused, now);
+                } else {
+                    self.back_off(slot, None, now);
+                }
+            }
+            Verdict::Passing { retry_after } => {
+                self.gate.learnt_nothing(now.elapsed);
+                self.complain(slot, &trouble, now);
+                self.back_off(slot, retry_after, now);
+            }
+        }
+    }
+
+    fn credentials_refused(&mut self, sent: &Sent, trouble: &Trouble, now: Now) {
+        let slot = sent.slot;
+        if sent.generation == self.generation {
+            self.complain(slot, trouble, now);
+            let others = self.fleet.tally().watching > 1;
+            if let Some(news) = self.gate.refused(slot, now.elapsed, others) {
+                self.tell(news, now);
+            }
+            self.actions.push(Action::ReadCredentials);
+            if self.gate.is_refused() && self.ends_by_itself() && (self.settings.mode == Mode::Once || !self.any_read) {
+                self.cut_short = Some(Ending::CredentialsRefused);
+            }
+        }
+        // The gate decides when it goes; it is due as soon as that opens.
+        self.again_exactly(slot, Duration::ZERO, now);
+    }
+
+    fn ends_by_itself(&self) -> bool {
+        self.settings.mode != Mode::Forever
+    }
+
+    fn not_found(&mut self, slot: Slot, trouble: &Trouble, now: Now) {
+        self.complain(slot, trouble, now);
+        let grace = self.settings.not_found_grace;
+        let may_give_up = self.may_give_up();
+        let Some(watched) = self.fleet.get_mut(slot) else { return };
+        let since = *watched.not_found_since.get_or_insert(now.wall);
+        let lasted = now.wall.since(since);
+        if lasted >= grace && may_give_up {
+            return self.abandon(slot, Abandoned::NotFound, now);
+        }
+        if since == now.wall {
+            let write = Write::NotFoundSince { id: watched.id.clone(), since: Some(since) };
+            self.write(vec![write]);
+        }
+        let Some(watched) = self.fleet.get_mut(slot) else { return };
+        watched.failures = watched.failures.saturating_add(1);
+        let wait = self.settings.poll.pace.nth(watched.failures - 1);
+        // Not long after the grace ends, one way or the other is known.
+        let wait = if lasted < grace { wait.min(grace.saturating_sub(lasted)) } else { wait };
+        self.pass(slot);
+        self.again(slot, wait, now);
+    }
+
+    /// While no ID at all can be read, none is given up: the key, the URL or the API is to blame. A lone ID has nobody to prove it by.
+    fn may_give_up(&self) -> bool {
+        self.readable || self.fleet.tally().watching == 1
+    }
+
+    fn abandon(&mut self, slot: Slot, why: Abandoned, now: Now) {
+        self.schedule.remove(slot);
+        let Some(watched) = self.fleet.get_mut(slot) else { return };
+        watched.busy = true;
+        watched.failures = 0;
+        let subject = subject(slot, watched, now);
+        self.committing += 1;
+        self.actions.push(Action::Abandon { subject, why });
+    }
+
+    fn back_off(&mut self, slot: Slot, at_least: Option<Duration>, now: Now) {
+        let Some(watched) = self.fleet.get_mut(slot) else { return };
+        watched.failures = watched.failures.saturating_add(1);
+        let failures = watched.failures;
+        if self.settings.mode == Mode::Once {
+            let wait = self.once_pace.nth(failures - 1).max(at_least.unwrap_or_default());
+            let patience = ONCE_PATIENCE.saturating_sub(now.elapsed.saturating_sub(self.last_success));
+            if failures > ONCE_RETRIES || wait > patience {
+                self.unread += 1;
+                self.pass(slot);
+            }
+            return self.again_exactly(slot, wait, now);
+        }
+        let wait = self.settings.poll.pace.nth(failures - 1).max(at_least.unwrap_or_default());
+        self.again(slot, wait, now);
+    }
+
+    /// One pass ends when everybody has to wait longer than a pass may.
+    fn cut_short_once(&mut self, now: Now) {
+        let waiting = self.fleet.iter().any(|(_, w)| w.standing() == Standing::Watching && !w.passed);
+        let deaf = now.elapsed.saturating_sub(self.last_success) >= ONCE_PATIENCE && self.in_trouble() > 0;
+        let limited = self.gate.limited_until().is_some_and(|until| until.saturating_sub(now.elapsed) > ONCE_PATIENCE);
+        if waiting && (deaf || limited) && self.cut_short.is_none() {
+            self.cut_short = Some(Ending::Unreachable);
+        }
+    }
+
+    fn complain(&mut self, slot: Slot, trouble: &Trouble, now: Now) {
+        let Some(watched) = self.fleet.get(slot) else { return };
+        match self.troubles.failed(slot, &trouble.what, now.elapsed) {
+            Say::Name => warn!(execution = %watched.id, "can't be read: {trouble}; tried again"),
+            Say::SumUp => warn!("more executions can't be read: {trouble}; all are tried again"),
+            Say::Nothing => debug!(execution = %watched.id, "can't be read, again: {trouble}"),
+        }
+    }
+
+    // --- when again ---
+
+    fn schedule_now(&mut self, slot: Slot, now: Now) {
+        let interval = self.settings.poll.pace.initial();
+        if self.fleet.get(slot).is_some_and(|watched| watched.standing() == Standing::Watching) {
+            self.schedule.set(slot, now.elapsed, interval);
+        }
+    }
+
+    /// Due again after `wait`, spread by jitter.
+    fn again(&mut self, slot: Slot, wait: Duration, now: Now) {
+        let Some(watched) = self.fleet.get(slot) else { return };
+        let seed = xxhash_rust::xxh3::xxh3_64_with_seed(watched.id.as_str().as_bytes(), self.polls);
+        let wait = self.settings.poll.pace.jittered(wait, seed);
+        self.again_exactly(slot, wait, now);
+    }
+
+    fn again_exactly(&mut self, slot: Slot, wait: Duration, now: Now) {
+        self.release(slot);
+        let Some(watched) = self.fleet.get(slot) else { return };
+        if watched.standing() == Standing::Watching && !watched.passed {
+            // How late it is later counts against the wait it had.
+            self.schedule.set(slot, now.elapsed + wait, wait.max(self.settings.poll.pace.initial()));
+        }
+    }
+
+    /// One pass: this execution has had its turn.
+    fn pass(&mut self, slot: Slot) {
+        if self.settings.mode == Mode::Once
+            && let Some(watched) = self.fleet.get_mut(slot)
+        {
+            watched.passed = true;
+        }
+    }
+
+    /// Nothing is under way for it any more.
+    fn release(&mut self, slot: Slot) {
+        let Some(watched) = self.fleet.get_mut(slot) else { return };
+        watched.busy = false;
+        if !watched.listed {
+            self.troubles.over(slot, Duration::ZERO);
+            self.fleet.remove(slot);
+        }
+    }
+
+    fn write(&mut self, writes: Vec<Write>) {
+        self.committing += 1;
+        self.actions.push(Action::Write { writes });
+    }
+}
+
+fn subject(slot: Slot, watched: &Watched, now: Now) -> Subject {
+    Subject {
+        slot,
+        id: watched.id.clone(),
+        label: watched.label.clone(),
+        observed_at: now.wall,
+        previous_observed_at: watched.last_read,
+        was_not_found: watched.not_found_since.is_some(),
+    }
+}
