@@ -1,39 +1,207 @@
 //! How async code reaches the store: on a thread of its own, or inline for simulated time.
+//!
+//! A commit costs an fsync, whatever it holds. So the thread puts the writes that wait in a row into one transaction and answers each
+//! caller only after the commit: nobody may tell what isn't durable.
 
-use tokio::sync::watch;
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Store, StoreError, Write};
 
+/// How many calls may wait for the thread; a caller beyond that waits before its call is taken.
+const QUEUE: usize = 1024;
+
+/// How many calls' writes share a transaction at most, so that the first of them doesn't wait for ever.
+const GROUP: usize = 256;
+
+/// After so many calls in a row have failed alone, it is not the writes that are at fault: the rest of the group fails with the same
+/// error. A locked state costs seconds a try, and a group can hold hundreds.
+const FAILURES: usize = 3;
+
 /// A way to the store, cheap to clone. Calls are answered in the order they were made.
-#[derive(Debug, Clone)]
-pub struct Handle(());
+///
+/// A call whose future is dropped after it was taken is carried out all the same.
+#[derive(Clone)]
+pub struct Handle {
+    way: Way,
+    committed: Committed,
+}
+
+#[derive(Clone)]
+enum Way {
+    Inline(Arc<Mutex<Box<dyn Store>>>),
+    Thread(mpsc::Sender<Job>),
+}
+
+enum Job {
+    Write { writes: Vec<Write>, answer: oneshot::Sender<Result<(), StoreError>> },
+    Read(Box<dyn FnOnce(&mut dyn Store) + Send>),
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let way = match self.way {
+            Way::Inline(_) => "inline",
+            Way::Thread(_) => "thread",
+        };
+        f.debug_tuple("Handle").field(&way).finish()
+    }
+}
 
 impl Handle {
     /// A store that runs on the caller's thread, at once: for simulated time, where a thread would stop or jump the clock.
-    pub fn inline(_store: impl Store + 'static) -> Self {
-        unreachable!()
+    pub fn inline(store: impl Store + 'static) -> Self {
+        Self { way: Way::Inline(Arc::new(Mutex::new(Box::new(store)))), committed: Committed::default() }
     }
 
-    /// Moves the store to a thread of its own. The thread ends when the last handle is gone; `Joined` waits for that.
-    pub fn spawn(_store: impl Store + 'static) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
-        unreachable!()
+    /// Moves the store to a thread of its own. The thread ends when the last handle is gone; joining it waits for what was already asked.
+    pub fn spawn(store: impl Store + 'static) -> io::Result<(Self, thread::JoinHandle<()>)> {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let committed = Committed::default();
+        let worker = Worker { store: Box::new(store), committed: committed.clone() };
+        let thread = thread::Builder::new().name("store".into()).spawn(move || worker.run(queue))?;
+        Ok((Self { way: Way::Thread(jobs), committed }, thread))
     }
 
     /// Applies `writes` durably, together with whatever else waits, in one transaction.
-    pub async fn write(&self, _writes: Vec<Write>) -> Result<(), StoreError> {
-        unreachable!()
+    pub async fn write(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        match &self.way {
+            Way::Inline(store) => {
+                // A poisoned lock is a store whose last caller panicked half-way: the same as a thread that is gone.
+                let mut store = store.lock().map_err(|_| StoreError::Closed)?;
+                store.apply(&writes)?;
+                self.committed.tell(&writes);
+                Ok(())
+            }
+            Way::Thread(jobs) => {
+                let (answer, answered) = oneshot::channel();
+                jobs.send(Job::Write { writes, answer }).await.map_err(|_| StoreError::Closed)?;
+                answered.await.map_err(|_| StoreError::Closed)?
+            }
+        }
     }
 
     /// Asks the store something.
     pub async fn read<T: Send + 'static>(
         &self,
-        _ask: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
+        ask: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        unreachable!()
+        match &self.way {
+            Way::Inline(store) => ask(store.lock().map_err(|_| StoreError::Closed)?.as_mut()),
+            Way::Thread(jobs) => {
+                let (answer, answered) = oneshot::channel();
+                let job = Job::Read(Box::new(move |store| {
+                    // Nobody waits any more: the answer is of no use, and that is no failure.
+                    let _ = answer.send(ask(store));
+                }));
+                jobs.send(job).await.map_err(|_| StoreError::Closed)?;
+                answered.await.map_err(|_| StoreError::Closed)?
+            }
+        }
     }
 
     /// Changes each time deliveries have been committed: what wakes the delivery side.
     pub fn committed(&self) -> watch::Receiver<u64> {
-        unreachable!()
+        self.committed.0.subscribe()
+    }
+}
+
+/// Counts the commits that held deliveries.
+#[derive(Clone)]
+struct Committed(Arc<watch::Sender<u64>>);
+
+impl Default for Committed {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(0)))
+    }
+}
+
+impl Committed {
+    fn tell<'a>(&self, writes: impl IntoIterator<Item = &'a Write>) {
+        let delivers = |write: &Write| match write {
+            Write::Observed(observation) => observation.events.iter().any(|record| !record.sinks.is_empty()),
+            _ => false,
+        };
+        if writes.into_iter().any(delivers) {
+            self.0.send_modify(|count| *count = count.wrapping_add(1));
+        }
+    }
+}
+
+/// What runs on the thread. A panic in it drops the queue and every answer in it, so callers get [`StoreError::Closed`] and none hangs.
+struct Worker {
+    store: Box<dyn Store>,
+    committed: Committed,
+}
+
+type Answer = oneshot::Sender<Result<(), StoreError>>;
+
+impl Worker {
+    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        // A job that was taken while a group was gathered, and doesn't belong to it.
+        let mut held = None;
+        while let Some(job) = held.take().or_else(|| queue.blocking_recv()) {
+            match job {
+                Job::Read(ask) => ask(self.store.as_mut()),
+                Job::Write { writes, answer } => {
+                    let mut group = vec![(writes.len(), answer)];
+                    let mut all = writes;
+                    while group.len() < GROUP {
+                        match queue.try_recv() {
+                            Ok(Job::Write { writes, answer }) => {
+                                group.push((writes.len(), answer));
+                                all.extend(writes);
+                            }
+                            Ok(read @ Job::Read(_)) => {
+                                held = Some(read);
+                                break;
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                    self.write(&all, group);
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, all: &[Write], group: Vec<(usize, Answer)>) {
+        let result = self.apply(all);
+        match result {
+            // One write that can't be stored must not take the others with it.
+            Err(error) if error.is_passing() && group.len() > 1 => self.write_apart(all, group),
+            result => {
+                for (_, answer) in group {
+                    // A caller that is gone doesn't need to know.
+                    let _ = answer.send(result.clone());
+                }
+            }
+        }
+    }
+
+    fn write_apart(&mut self, all: &[Write], group: Vec<(usize, Answer)>) {
+        let mut rest = all;
+        let mut failures = 0;
+        let mut last = Ok(());
+        for (count, answer) in group {
+            let (own, others) = rest.split_at(count);
+            rest = others;
+            if failures < FAILURES {
+                last = self.apply(own);
+                failures = if last.is_err() { failures + 1 } else { 0 };
+            }
+            let _ = answer.send(last.clone());
+        }
+    }
+
+    fn apply(&mut self, writes: &[Write]) -> Result<(), StoreError> {
+        self.store.apply(writes)?;
+        self.committed.tell(writes);
+        Ok(())
     }
 }
