@@ -1,5 +1,6 @@
 //! velt-watch tells people what happens to their workflow executions.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod deliver;

@@ -2,7 +2,10 @@
 //!
 //! A pure policy. It is the only file that names the `backoff` crate, so that replacing it is one file.
 
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::{
+    fmt,
+    time::{Duration, Instant, UNIX_EPOCH},
+};
 
 use backoff::{Clock, backoff::Backoff, exponential::ExponentialBackoff};
 use thiserror::Error;
@@ -12,10 +15,21 @@ use crate::clock::Time;
 /// Exponential growth from `initial` to `max`. If you hold one, it is valid.
 ///
 /// It has no state: who waits keeps its current interval (one `Duration`) and asks for the next.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Pace {
     policy: ExponentialBackoff<Stopped>,
     jitter: f64,
+}
+
+impl fmt::Debug for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pace")
+            .field("initial", &self.initial())
+            .field("max", &self.max())
+            .field("multiplier", &self.multiplier())
+            .field("jitter", &self.jitter)
+            .finish()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Error)]

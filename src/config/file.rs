@@ -1,1 +1,448 @@
-//! Reads TOML with spans.
+//! From TOML to the checked configuration: each section's keys, their ranges and their defaults, in one place.
+
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use reqwest::{Url, header::HeaderName};
+use secrecy::ExposeSecret;
+use wildmatch::WildMatch;
+
+use super::{
+    Api, Config, Daemon, Log, LogFormat, Poll, Rate, Retry, SecretSource, Sink, SinkKind, State, StatePath,
+    StdoutFormat, Watch, Webhook,
+    reader::{Entry, Found, Report, Table},
+    secret::Environment,
+};
+use crate::{
+    pace::{Pace, PaceError},
+    route::{Filter, SinkName},
+};
+
+/// Headers that this program or HTTP itself sets.
+const OWN_HEADERS: [&str; 7] =
+    ["content-type", "content-length", "host", "transfer-encoding", "connection", "user-agent", "webhook-id"];
+
+/// What surrounds a configuration file.
+pub(super) struct Surroundings<'a> {
+    pub(super) environment: &'a Environment,
+    /// What relative paths in the file are relative to.
+    pub(super) folder: &'a Path,
+    pub(super) report: &'a Report<'a>,
+}
+
+/// What a file says; `None` where something else gives the default.
+pub(super) struct Parsed {
+    pub(super) config: Config,
+    /// A spelling of each credential stands in the file.
+    pub(super) api_key: Option<SecretSource>,
+    pub(super) auth_token: Option<SecretSource>,
+    pub(super) state_path: Option<StatePath>,
+    pub(super) inline_secrets: bool,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Surroundings<'_> {
+    pub(super) fn parse(&self, root: Table<'_>) -> Parsed {
+        let mut warnings = vec![];
+        let mut inline_secrets = false;
+
+        let api = root.table("api");
+        let api_key = self.secret(&api, ["api_key", "api_key_env", "api_key_file"], &mut inline_secrets);
+        let auth_token = self.secret(&api, ["auth_token", "auth_token_env", "auth_token_file"], &mut inline_secrets);
+        let url = self.environment.get("VELT_API_URL").map(str::to_owned);
+        let from_file = api.text("url").and_then(|found| match check_api_url(found.value) {
+            Ok(url) => Some(url),
+            Err(what) => {
+                api.refuse(&found, what, Some("https://…, or http:// to a loopback address"));
+                None
+            }
+        });
+        // Placeholders stand where the caller fills in what the environment says.
+        let nowhere = || SecretSource::Env(String::new());
+        let api = {
+            let built = Api {
+                url: url.or(from_file).unwrap_or_else(|| "https://api.velt.dev".into()),
+                api_key: nowhere(),
+                auth_token: nowhere(),
+                timeout: positive(&api, "timeout", Duration::from_secs(15)),
+                connect_timeout: positive(&api, "connect_timeout", Duration::from_secs(5)),
+                max_response_bytes: match api.size("max_response_bytes") {
+                    Some(found) if found.value == 0 => {
+                        api.refuse(&found, "must be above zero", None);
+                        1
+                    }
+                    found => found.map_or(8 << 20, |found| found.value),
+                },
+                ca_file: self.path(&api, "ca_file"),
+            };
+            api.finish();
+            built
+        };
+
+        let watch = {
+            let table = root.table("watch");
+            let mut executions = vec![];
+            for found in table.texts("executions").unwrap_or_default() {
+                match found.value.parse() {
+                    Ok(id) => executions.push(id),
+                    Err(error) => table.refuse(&found, format!("{error}"), None),
+                }
+            }
+            let built = Watch {
+                executions,
+                file: self.path(&table, "file"),
+                exit_when_done: table.boolean("exit_when_done"),
+                not_found_grace: table
+                    .duration("not_found_grace")
+                    .map_or(Duration::from_secs(120), |found| found.value),
+            };
+            table.finish();
+            built
+        };
+
+        let poll = {
+            let table = root.table("poll");
+            let built = Poll {
+                pace: pace(&table, Duration::from_secs(2), Duration::from_secs(120), 1.5, 0.2),
+                rate_limit: rate(&table, "rate_limit", Rate::try_new(5.0).unwrap_or(Rate::UNLIMITED)),
+                max_in_flight: in_flight(&table, 16),
+            };
+            table.finish();
+            built
+        };
+
+        let table = root.table("state");
+        let state_path = table.text("path").map(|found| match found.value {
+            ":memory:" => StatePath::Memory,
+            path => StatePath::File(self.folder.join(path)),
+        });
+        let state = State {
+            path: StatePath::Memory,
+            retention: positive(&table, "retention", Duration::from_secs(30 * 86_400)),
+        };
+        table.finish();
+
+        let mut sinks: Vec<Sink> = vec![];
+        for table in root.tables("sink") {
+            if let Some(sink) = self.sink(&table, &sinks, &mut inline_secrets, &mut warnings) {
+                sinks.push(sink);
+            }
+            table.finish();
+        }
+
+        let table = root.table("log");
+        let log = Log {
+            level: table.text("level").map_or_else(
+                || "info".into(),
+                |found| {
+                    if let Err(error) = found.value.parse::<tracing_subscriber::EnvFilter>() {
+                        table.refuse(
+                            &found,
+                            format!("is no log level: {error}"),
+                            Some("error, warn, info, debug or trace"),
+                        );
+                    }
+                    found.value.to_owned()
+                },
+            ),
+            format: table
+                .word("format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+                .unwrap_or(LogFormat::Text),
+        };
+        table.finish();
+
+        let table = root.table("daemon");
+        let daemon = Daemon {
+            shutdown_grace: table.duration("shutdown_grace").map_or(Duration::from_secs(10), |found| found.value),
+        };
+        table.finish();
+        root.finish();
+        Parsed {
+            config: Config { api, watch, poll, state, sinks, log, daemon },
+            api_key,
+            auth_token,
+            state_path,
+            inline_secrets,
+            warnings,
+        }
+    }
+
+    fn sink(&self, table: &Table<'_>, others: &[Sink], inline: &mut bool, warnings: &mut Vec<String>) -> Option<Sink> {
+        #[derive(Clone, Copy)]
+        enum Kind {
+            Stdout,
+            Webhook,
+        }
+        let name = table.text("name");
+        if !table.has("name") {
+            self.report.at(&table.span, "sink.name", "is missing", Some("a name for messages: name = \"approvals\""));
+        }
+        if let Some(found) = &name {
+            if found.value.is_empty() || found.value.chars().any(char::is_control) {
+                table.refuse(found, "must be printable text", None);
+            } else if others.iter().any(|other| other.name.as_str() == found.value) {
+                table.refuse(found, "is the name of another sink", Some("each sink's queue is kept under its name"));
+            }
+        }
+        let kind = table.word("type", &[("stdout", Kind::Stdout), ("webhook", Kind::Webhook)]);
+        if !table.has("type") {
+            self.report.at(&table.span, "sink.type", "is missing", Some("type = \"stdout\" or type = \"webhook\""));
+        }
+        let globs = |key| -> Vec<WildMatch> {
+            table.texts(key).unwrap_or_default().iter().map(|found| WildMatch::new(found.value)).collect()
+        };
+        let filter = Filter {
+            events: globs("events"),
+            definitions: globs("definitions"),
+            initial: table.boolean("initial").unwrap_or(true),
+            include_output: table.boolean("include_output").unwrap_or(false),
+        };
+        let kind = match kind {
+            Some(Kind::Stdout) => Some(SinkKind::Stdout {
+                format: table
+                    .word("format", &[("json", StdoutFormat::Json), ("text", StdoutFormat::Text)])
+                    .unwrap_or(StdoutFormat::Json),
+            }),
+            Some(Kind::Webhook) => {
+                self.webhook(table, name.as_ref(), inline, warnings).map(|webhook| SinkKind::Webhook(Box::new(webhook)))
+            }
+            None => {
+                // Its keys depend on the type: asked for, so that only the type is complained about.
+                for key in WEBHOOK_KEYS {
+                    table.has(key);
+                }
+                None
+            }
+        };
+        Some(Sink { name: SinkName::from(name?.value), filter, kind: kind? })
+    }
+
+    fn webhook(
+        &self,
+        table: &Table<'_>,
+        name: Option<&Found<&str>>,
+        inline: &mut bool,
+        warnings: &mut Vec<String>,
+    ) -> Option<Webhook> {
+        table.word("format", &[("json", ())]);
+        let url = self.secret(table, ["url", "url_env", "url_file"], inline);
+        if url.is_none() && !["url", "url_env", "url_file"].iter().any(|key| table.has(key)) {
+            self.report.at(&table.span, "sink.url", "is missing", Some("one of url, url_env, url_file"));
+        }
+        if let Some(secret) = url.as_ref().and_then(|url| url.read(self.environment).ok()) {
+            let shown = name.map_or("", |name| name.value);
+            match check_webhook_url(secret.expose_secret()) {
+                Ok(None) => {}
+                Ok(Some(warning)) => warnings.push(format!("sink {shown}: {warning}")),
+                Err(what) => self.report.at(&table.span, "sink.url", what, Some("https://host/path")),
+            }
+        }
+        let mut headers = vec![];
+        for (name, value) in table.open("headers") {
+            let header = name.value.to_ascii_lowercase();
+            if HeaderName::try_from(header.as_str()).is_err() {
+                table.refuse(&name, "is no header name", None);
+            } else if OWN_HEADERS.contains(&header.as_str()) {
+                table.refuse(&name, "is set by this program", None);
+            }
+            let source = match value {
+                Entry::Text(text) => {
+                    *inline = true;
+                    self.readable(&text, SecretSource::Inline(text.value.into()))
+                }
+                Entry::Table(inner) => {
+                    let source = self.secret(&inner, ["value", "env", "file"], inline);
+                    if source.is_none() {
+                        table.refuse(
+                            &name,
+                            "has no value",
+                            Some("a string, { env = \"NAME\" } or { file = \"PATH\" }"),
+                        );
+                    }
+                    inner.finish();
+                    source
+                }
+            };
+            headers.extend(source.map(|source| (header, source)));
+        }
+        let retry = table.table("retry");
+        let built_retry = Retry {
+            pace: pace(&retry, Duration::from_secs(5), Duration::from_secs(3_600), 3.0, 0.2),
+            max_age: positive(&retry, "max_age", Duration::from_secs(72 * 3_600)),
+        };
+        retry.finish();
+        Some(Webhook {
+            headers,
+            timeout: positive(table, "timeout", Duration::from_secs(15)),
+            rate_limit: rate(table, "rate_limit", Rate::UNLIMITED),
+            max_in_flight: in_flight(table, 4),
+            retry: built_retry,
+            ca_file: self.path(table, "ca_file"),
+            url: url?,
+        })
+    }
+
+    /// A secret in one of its three spellings: inline, environment, file.
+    fn secret(&self, table: &Table<'_>, keys: [&'static str; 3], inline: &mut bool) -> Option<SecretSource> {
+        let [plain, env, file] = keys.map(|key| table.text(key));
+        let given = [&plain, &env, &file].into_iter().flatten().collect::<Vec<_>>();
+        if given.len() > 1 {
+            table.refuse(
+                given[1],
+                "a secret has one spelling, and this is the second",
+                Some(&format!("keep one of {}", keys.join(", "))),
+            );
+        }
+        if let Some(found) = plain {
+            *inline = true;
+            return self.readable(&found, SecretSource::Inline(found.value.into()));
+        }
+        if let Some(found) = env {
+            return self.readable(&found, SecretSource::Env(found.value.into()));
+        }
+        let found = file?;
+        self.readable(&found, SecretSource::File(self.folder.join(found.value)))
+    }
+
+    fn readable(&self, found: &Found<&str>, source: SecretSource) -> Option<SecretSource> {
+        match source.read(self.environment) {
+            Ok(_) => Some(source),
+            Err(error) => {
+                self.report.at(&found.span, &found.key, error.to_string(), None);
+                // Kept: only this line is wrong, not what depends on it.
+                Some(source)
+            }
+        }
+    }
+
+    fn path(&self, table: &Table<'_>, key: &'static str) -> Option<PathBuf> {
+        let found = table.text(key)?;
+        if found.value.is_empty() {
+            table.refuse(&found, "must not be empty", None);
+        }
+        Some(self.folder.join(found.value))
+    }
+}
+
+const WEBHOOK_KEYS: [&str; 11] = [
+    "format",
+    "url",
+    "url_env",
+    "url_file",
+    "headers",
+    "timeout",
+    "rate_limit",
+    "max_in_flight",
+    "retry",
+    "ca_file",
+    "type",
+];
+
+fn positive(table: &Table<'_>, key: &'static str, default: Duration) -> Duration {
+    match table.duration(key) {
+        Some(found) if found.value.is_zero() => {
+            table.refuse(&found, "must be above zero", None);
+            default
+        }
+        found => found.map_or(default, |found| found.value),
+    }
+}
+
+fn rate(table: &Table<'_>, key: &'static str, default: Rate) -> Rate {
+    let Some(found) = table.number(key) else { return default };
+    Rate::try_new(found.value).unwrap_or_else(|| {
+        table.refuse(&found, "must be above zero", Some("a number per second, or inf for no limit"));
+        default
+    })
+}
+
+fn in_flight(table: &Table<'_>, default: usize) -> NonZeroUsize {
+    let count = table.count("max_in_flight", 1..=10_000).and_then(|count| usize::try_from(count).ok());
+    NonZeroUsize::new(count.unwrap_or(default)).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// `initial_interval`, `max_interval`, `multiplier` and `jitter`, together: one may be wrong only beside another.
+fn pace(table: &Table<'_>, initial: Duration, max: Duration, multiplier: f64, jitter: f64) -> Pace {
+    let given_initial = table.duration("initial_interval");
+    let given_max = table.duration("max_interval");
+    let given_multiplier = table.number("multiplier");
+    let given_jitter = table.number("jitter");
+    let default = || Pace::try_new(initial, max, multiplier, jitter);
+    let pace = Pace::try_new(
+        given_initial.as_ref().map_or(initial, |found| found.value),
+        given_max.as_ref().map_or(max, |found| found.value),
+        given_multiplier.as_ref().map_or(multiplier, |found| found.value),
+        given_jitter.as_ref().map_or(jitter, |found| found.value),
+    );
+    let error = match pace {
+        Ok(pace) => return pace,
+        Err(error) => error,
+    };
+    // The message is the pace's own: it names the key and the range.
+    let what = error.to_string();
+    match (error, given_max.as_ref().or(given_initial.as_ref())) {
+        (PaceError::InitialTooShort, _) => given_initial.iter().for_each(|found| table.refuse(found, &what, None)),
+        (PaceError::MaxBelowInitial, Some(found)) => {
+            let (low, high) = (
+                given_initial.as_ref().map_or(initial, |found| found.value),
+                given_max.as_ref().map_or(max, |found| found.value),
+            );
+            let say = crate::plain::duration;
+            let hint = format!("initial_interval is {}, max_interval is {}", say(low), say(high));
+            table.refuse(found, &what, Some(&hint));
+        }
+        (PaceError::MaxBelowInitial, None) => {}
+        (PaceError::Multiplier, _) => given_multiplier.iter().for_each(|found| table.refuse(found, &what, None)),
+        (PaceError::Jitter, _) => given_jitter.iter().for_each(|found| table.refuse(found, &what, None)),
+    }
+    default().unwrap_or_else(|_| unreachable!("the defaults are within their own ranges"))
+}
+
+/// The API's URL, as it is put before a path; or what is wrong with it.
+pub(super) fn check_api_url(text: &str) -> Result<String, String> {
+    let url = Url::parse(text).map_err(|error| format!("is no URL ({error})"))?;
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return Err("must be without user, query and fragment".into());
+    }
+    match url.scheme() {
+        "https" => {}
+        "http" if is_loopback(&url) => {}
+        "http" => return Err("plain http is for loopback addresses only: credentials would travel in the clear".into()),
+        _ => return Err("must be an https URL".into()),
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("has no host".into());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// What is wrong with a webhook's URL, or what is worth a warning. Neither quotes it.
+pub fn check_webhook_url(text: &str) -> Result<Option<String>, String> {
+    let url = Url::parse(text).map_err(|error| format!("is no URL ({error})"))?;
+    if !matches!(url.scheme(), "https" | "http") {
+        return Err("must be an http or https URL".into());
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("has no host".into());
+    }
+    let private = is_loopback(&url)
+        || match url.host() {
+            Some(url::Host::Ipv4(address)) => address.is_private() || address.is_link_local(),
+            Some(url::Host::Ipv6(address)) => address.is_unique_local() || address.is_unicast_link_local(),
+            _ => false,
+        };
+    let open = url.scheme() == "http" && !private;
+    Ok(open.then(|| "plain http to a host that is neither loopback nor private: events travel in the clear".into()))
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        None => false,
+    }
+}

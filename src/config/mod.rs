@@ -1,7 +1,14 @@
-//! The configuration as the program holds it: every value here has been checked. `file.rs` reads TOML into it.
+//! The configuration as the program holds it: every value here has been checked. `file.rs` reads TOML into it, `load.rs` finds the file
+//! and adds what the command line and the environment say.
 
-pub mod file;
+mod file;
+mod load;
+mod reader;
 pub mod secret;
+
+pub use file::check_webhook_url;
+pub use load::{ConfigErrors, Given, Loaded, Output, load, state_path};
+pub use reader::{Problem, parse_duration};
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 

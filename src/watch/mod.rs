@@ -5,7 +5,7 @@ pub mod diff;
 pub mod fleet;
 pub mod gate;
 pub mod list;
-mod observe;
+pub mod observe;
 pub mod run;
 pub mod schedule;
 mod troubles;

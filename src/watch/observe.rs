@@ -18,7 +18,7 @@ use crate::{
 
 /// What a task needs to know of its execution.
 #[derive(Debug, Clone)]
-pub(super) struct Subject {
+pub struct Subject {
     pub slot: Slot,
     pub id: ExecutionId,
     pub label: Option<Arc<str>>,
@@ -30,7 +30,7 @@ pub(super) struct Subject {
 
 /// What became of a new body.
 #[derive(Debug)]
-pub(super) enum Observed {
+pub enum Observed {
     /// Committed, with this many events.
     Changed { fingerprint: Fingerprint, standing: Standing, events: usize },
     /// Nothing to tell.
@@ -53,7 +53,7 @@ impl Subject {
 }
 
 /// Reads `answer`, compares it with what is remembered and commits the difference. Tries again while the store fails in passing.
-pub(super) async fn observe(
+pub async fn observe(
     subject: &Subject,
     answer: &Answer,
     fingerprint: Fingerprint,
@@ -91,19 +91,14 @@ pub(super) async fn observe(
 }
 
 /// Gives an ID up: tells it and remembers it, together.
-pub(super) async fn abandon(
-    subject: &Subject,
-    why: Abandoned,
-    routes: &Routes,
-    store: &Handle,
-) -> Result<(), StoreError> {
+pub async fn abandon(subject: &Subject, why: Abandoned, routes: &Routes, store: &Handle) -> Result<(), StoreError> {
     let old = recall(store, &subject.id).await?;
     let (memory, told) = diff::abandon(&old, why, &subject.reading());
     let observation = observation(subject, Standing::Abandoned(why), memory, None, vec![told], routes);
     store.persist(vec![Write::Observed(Box::new(observation))]).await
 }
 
-pub(super) fn found_again(id: &ExecutionId) -> Write {
+pub fn found_again(id: &ExecutionId) -> Write {
     Write::NotFoundSince { id: id.clone(), since: None }
 }
 

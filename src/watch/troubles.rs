@@ -43,7 +43,7 @@ pub(super) struct Recovered {
 
 impl Troubles {
     /// `slot` failed with `message`.
-    pub fn failed(&mut self, slot: Slot, message: &str, now: Duration) -> Say {
+    pub(super) fn failed(&mut self, slot: Slot, message: &str, now: Duration) -> Say {
         let hash = xxhash_rust::xxh3::xxh3_64(message.as_bytes());
         let (mut attempts, mut since) = (0, now);
         if let Some(trouble) = self.by_slot.get_mut(&slot) {
@@ -68,7 +68,7 @@ impl Troubles {
     }
 
     /// `slot` was read, or is no longer watched. Says what is over, if it had been named.
-    pub fn over(&mut self, slot: Slot, now: Duration) -> Option<Recovered> {
+    pub(super) fn over(&mut self, slot: Slot, now: Duration) -> Option<Recovered> {
         // By far the most calls: nobody has trouble.
         if self.by_slot.is_empty() {
             return None;
@@ -78,7 +78,7 @@ impl Troubles {
     }
 
     /// How many executions have trouble.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.by_slot.len()
     }
 

@@ -1,0 +1,198 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    config::{LogFormat, Output, parse_duration},
+    velt::model::ExecutionId,
+};
+
+/// Watches workflow executions until they end and tells every step on the way.
+#[derive(Debug, Parser)]
+#[command(
+    name = "velt-watch",
+    version,
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  velt-watch exec_1777374504255_xzy43k9q      watch one execution from this terminal
+  velt-watch --exit-status --timeout 2h ID    wait in a script: exit 0 only if it completed
+  velt-watch -c /etc/velt-watch/config.toml   run as a service
+Credentials: VELT_API_KEY and VELT_AUTH_TOKEN, or the same names with _FILE.
+Exit codes (README): 0 done, 10 failed, 11 cancelled, 12 timeout, 13 given up, 69 unreachable, 77 refused, 78 configuration."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Executions to watch; `-` reads IDs from standard input
+    #[arg(value_name = "EXECUTION_ID", value_parser = parse_id)]
+    pub ids: Vec<IdArgument>,
+
+    #[command(flatten)]
+    pub files: Files,
+
+    /// Watch the IDs in this file, one a line; re-read when it changes
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub watch_file: Option<PathBuf>,
+
+    /// One pass for cron: read every unfinished execution once, deliver, exit
+    #[arg(long)]
+    pub once: bool,
+
+    /// Give up watching after this long, such as 90s or 2h (exit 12)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
+
+    /// Let the executions' outcome decide the exit code
+    #[arg(long)]
+    pub exit_status: bool,
+
+    /// Write events to standard output in this format
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<OutputArgument>,
+
+    #[command(flatten)]
+    pub logging: Logging,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Files {
+    /// Configuration file (TOML)
+    #[arg(short, long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+
+    /// State database; `:memory:` keeps nothing
+    #[arg(long, value_name = "PATH", global = true)]
+    pub state: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Logging {
+    /// Log more (twice for everything)
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, conflicts_with = "quiet")]
+    pub verbose: u8,
+
+    /// Log errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+
+    /// Format of the log on standard error
+    #[arg(long, value_name = "FORMAT", global = true)]
+    pub log_format: Option<LogFormatArgument>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Validate configuration and watch file, print the effective settings
+    Check,
+    /// Show what is being watched, from the state on disk
+    Status {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Poll IDs again that were given up
+    Retry {
+        #[arg(value_name = "EXECUTION_ID", required_unless_present = "all", value_parser = parse_plain_id)]
+        ids: Vec<ExecutionId>,
+        /// All that were given up
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
+    /// Print a completion script for a shell
+    Completions { shell: clap_complete::Shell },
+}
+
+/// An ID, or `-` for those on standard input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdArgument {
+    Stdin,
+    Id(ExecutionId),
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum OutputArgument {
+    Auto,
+    Json,
+    Text,
+}
+
+impl From<OutputArgument> for Output {
+    fn from(output: OutputArgument) -> Self {
+        match output {
+            OutputArgument::Auto => Self::Auto,
+            OutputArgument::Json => Self::Json,
+            OutputArgument::Text => Self::Text,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum LogFormatArgument {
+    Text,
+    Json,
+}
+
+impl From<LogFormatArgument> for LogFormat {
+    fn from(format: LogFormatArgument) -> Self {
+        match format {
+            LogFormatArgument::Text => Self::Text,
+            LogFormatArgument::Json => Self::Json,
+        }
+    }
+}
+
+fn parse_id(text: &str) -> Result<IdArgument, String> {
+    if text == "-" { Ok(IdArgument::Stdin) } else { parse_plain_id(text).map(IdArgument::Id) }
+}
+
+fn parse_plain_id(text: &str) -> Result<ExecutionId, String> {
+    text.parse::<ExecutionId>().map_err(|error| error.to_string())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "write a number with its unit: 90s, 30m, 2h".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound_and_the_help_fits_a_screen() {
+        let mut command = Cli::command();
+        command.clone().debug_assert();
+        let help = command.render_help().to_string();
+        assert!(help.lines().count() <= 40, "{} lines:\n{help}", help.lines().count());
+    }
+
+    #[test]
+    fn ids_options_and_subcommands_in_the_orders_people_type() {
+        let parse = |line: &str| Cli::try_parse_from(line.split_whitespace());
+        let cli = parse("velt-watch exec_1 - --once -o json").unwrap();
+        assert_eq!(cli.ids, [IdArgument::Id("exec_1".parse().unwrap()), IdArgument::Stdin]);
+        for line in ["velt-watch -c a.toml status", "velt-watch status -c a.toml"] {
+            assert_eq!(parse(line).unwrap().files.config, Some("a.toml".into()), "{line}");
+        }
+        assert!(
+            matches!(parse("velt-watch retry a b").unwrap().command, Some(Command::Retry { ids, .. }) if ids.len() == 2)
+        );
+        for line in [
+            "velt-watch exec/1",
+            "velt-watch --timeout 5",
+            "velt-watch retry",
+            "velt-watch -v -q",
+            "velt-watch --frobnicate",
+            "velt-watch -o xml",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,355 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+use secrecy::ExposeSecret;
+
+use super::*;
+use crate::config::Rate;
+
+const CREDENTIALS: [(&str, &str); 3] = [("VELT_API_KEY", "key"), ("VELT_AUTH_TOKEN", "token"), ("HOME", "/home/u")];
+
+struct Case {
+    folder: tempfile::TempDir,
+    given: Given,
+    environment: Environment,
+}
+
+impl Case {
+    /// A configuration in a folder of its own; the environment holds credentials.
+    fn new(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let given = Given { config: Some(path), ..Given::default() };
+        Self { folder, given, environment: CREDENTIALS.into() }
+    }
+
+    fn load(&self) -> Result<Loaded, ConfigErrors> {
+        load(&self.given, &self.environment)
+    }
+}
+
+const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+#[test]
+fn the_example_states_the_true_defaults() {
+    let shown = |text: &str| {
+        let case = Case::new(&format!("{text}\n"));
+        let given = Given { ids: true, ..case.given.clone() };
+        let loaded = load(&given, &case.environment).unwrap();
+        assert_eq!(loaded.warnings, [""; 0]);
+        format!("{:#?}", loaded.config)
+    };
+    assert_eq!(shown(EXAMPLE), shown(""));
+}
+
+#[test]
+fn the_example_parses_with_every_key_in_force() {
+    let in_force: String = EXAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(key) if key.starts_with('[') || key.split_once(" = ").is_some_and(|(name, _)| is_key(name)) => {
+                format!("{key}\n")
+            }
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    assert!(in_force.contains("\nretry = {") && in_force.contains("\nca_file"), "{in_force}");
+    let mut case = Case::new(&in_force.replace("/run/secrets/velt-auth-token", "token"));
+    fs::write(case.folder.path().join("token"), "secret\n").unwrap();
+    case.environment = [
+        CREDENTIALS[0],
+        CREDENTIALS[2],
+        ("APPROVALS_WEBHOOK_URL", "https://hooks.example/services/canary"),
+        ("RECEIVER_AUTH", "Bearer canary"),
+    ]
+    .into();
+    let loaded = case.load().unwrap();
+    assert_eq!(loaded.config.sinks.len(), 2);
+    let SinkKind::Webhook(webhook) = &loaded.config.sinks[1].kind else { panic!("no webhook") };
+    // The values shown for a sink are its defaults.
+    let case = Case::new(
+        "[[sink]]\nname = \"a\"\ntype = \"webhook\"\nurl = \"http://127.0.0.1/\"\n[watch]\nexecutions = [\"e\"]",
+    );
+    let default = case.load().unwrap();
+    let SinkKind::Webhook(default) = &default.config.sinks[0].kind else { panic!("no webhook") };
+    assert_eq!(webhook.timeout, default.timeout);
+    assert_eq!(webhook.rate_limit, default.rate_limit);
+    assert_eq!(webhook.max_in_flight, default.max_in_flight);
+    assert_eq!(format!("{:?}", webhook.retry), format!("{:?}", default.retry));
+    assert!(!format!("{loaded:?}").contains("canary"));
+}
+
+fn is_key(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+}
+
+#[test]
+fn broken_configurations_are_told_with_place_key_and_hint() {
+    // (configuration, line:column, what the message must hold)
+    let sink = "[[sink]]\nname = \"a\"\ntype = \"webhook\"\n";
+    let with = |rest: &str| format!("{sink}{rest}");
+    let cases: Vec<(String, &str, &[&str])> = vec![
+        ("[poll]\nmax_intervall = \"2s\"".into(), "2:1", &["poll.max_intervall", "did you mean `max_interval`"]),
+        ("[pool]\n".into(), "1:2", &["pool", "did you mean `poll`"]),
+        ("[poll]\nfrobnicate = 1".into(), "2:1", &["poll.frobnicate", "known here: initial_interval"]),
+        ("[poll]\n  jitter = 1.5".into(), "2:12", &["poll.jitter", "from 0 to 1"]),
+        ("[poll]\nmultiplier = 0".into(), "2:14", &["poll.multiplier", "from 1 to 10"]),
+        ("[poll]\nmultiplier = nan".into(), "2:14", &["poll.multiplier", "from 1 to 10"]),
+        (
+            "[poll]\ninitial_interval = 2".into(),
+            "2:20",
+            &["poll.initial_interval", "in quotes, found a whole number", "\"2s\""],
+        ),
+        ("[poll]\ninitial_interval = \"2 sec\"".into(), "2:20", &["poll.initial_interval", "no duration", "\"250ms\""]),
+        ("[poll]\ninitial_interval = \"5ms\"".into(), "2:20", &["poll.initial_interval", "at least 10ms"]),
+        (
+            "[poll]\nmax_interval = \"1s\"".into(),
+            "2:16",
+            &["poll.max_interval", "shorter than initial_interval", "initial_interval is 2s"],
+        ),
+        ("[poll]\nrate_limit = 0".into(), "2:14", &["poll.rate_limit", "above zero", "inf"]),
+        ("[poll]\nmax_in_flight = 0".into(), "2:17", &["poll.max_in_flight", "from 1 to 10000"]),
+        ("[poll]\nmax_in_flight = 1.5".into(), "2:17", &["poll.max_in_flight", "a whole number"]),
+        ("[api]\nurl = \"http://api.velt.dev\"".into(), "2:7", &["api.url", "loopback", "https://"]),
+        ("[api]\nurl = \"api.velt.dev\"".into(), "2:7", &["api.url", "no URL"]),
+        ("[api]\nmax_response_bytes = \"8MB\"".into(), "2:22", &["api.max_response_bytes", "a size", "8MiB"]),
+        (
+            "[api]\napi_key = \"a\"\napi_key_env = \"VELT_API_KEY\"".into(),
+            "3:15",
+            &["api.api_key_env", "one spelling", "keep one of"],
+        ),
+        ("[api]\nauth_token_env = \"NOT_SET\"".into(), "2:18", &["api.auth_token_env", "NOT_SET is not set"]),
+        ("[api]\nauth_token_file = \"missing\"".into(), "2:19", &["api.auth_token_file", "can't be read"]),
+        ("[watch]\nexecutions = [\"good\", \"exec 1\"]".into(), "2:23", &["watch.executions[1]", "' '"]),
+        ("[watch]\nexecutions = \"exec_1\"".into(), "2:14", &["watch.executions", "an array of strings"]),
+        ("[watch]\nexit_when_done = \"yes\"".into(), "2:18", &["watch.exit_when_done", "true or false"]),
+        ("[sink]\nname = \"a\"".into(), "1:1", &["sink", "[[sink]]"]),
+        ("[[sink]]\ntype = \"stdout\"".into(), "1:1", &["sink.name", "is missing"]),
+        ("[[sink]]\nname = \"a\"".into(), "1:1", &["sink.type", "is missing"]),
+        ("[[sink]]\nname = \"a\"\ntype = \"webhok\"".into(), "3:8", &["sink[0].type", "did you mean `webhook`"]),
+        (with("url = \"https://h/\"\nformat = \"xml\""), "5:10", &["sink[0].format", "\"json\""]),
+        (with("url = \"ftp://h/canary\""), "1:1", &["sink.url", "http or https"]),
+        (sink.into(), "1:1", &["sink.url", "is missing", "url_env"]),
+        (
+            with("url = \"https://h/\"\nheaders = { host = \"x\" }"),
+            "5:13",
+            &["sink[0].headers.host", "set by this program"],
+        ),
+        (
+            with("url = \"https://h/\"\nheaders = { x-a = { evn = \"B\" } }"),
+            "5:21",
+            &["headers.x-a.evn", "did you mean `env`"],
+        ),
+        (
+            with("url = \"https://h/\"\nretry = { multiplier = 11 }"),
+            "5:24",
+            &["sink[0].retry.multiplier", "from 1 to 10"],
+        ),
+        (
+            format!("{}{sink}url = \"https://h/\"", with("url = \"https://h/\"\n")),
+            "6:8",
+            &["sink[1].name", "name of another sink"],
+        ),
+        ("[log]\nlevel = \"loud=very=much\"".into(), "2:9", &["log.level", "error, warn, info"]),
+        ("[log]\nformat = \"xml\"".into(), "2:10", &["log.format", "\"text\", \"json\""]),
+        ("[daemon]\nshutdown_grace = \"soon\"".into(), "2:18", &["daemon.shutdown_grace", "duration"]),
+        ("[state]\nretention = \"0s\"".into(), "2:13", &["state.retention", "above zero"]),
+        ("[poll\njitter = 0".into(), "1:6", &["no TOML"]),
+        ("[poll]\njitter = = 1".into(), "2:10", &["no TOML"]),
+        ("[poll]\njitter = 0\njitter = 0.1".into(), "3:1", &["no TOML"]),
+    ];
+    for (text, place, holds) in cases {
+        let mut case = Case::new(&text);
+        case.given.ids = true;
+        let errors = case.load().expect_err(&text).to_string();
+        let expected = format!("config.toml:{place}: ");
+        let line = errors.split("\n  ").next().unwrap_or_default();
+        assert!(errors.contains(&expected), "{text}\n=> {errors}\nwanted {expected}");
+        for piece in holds {
+            assert!(errors.contains(piece), "{text}\n=> {errors}\nwanted {piece} ({line})");
+        }
+        assert!(!errors.contains("canary"), "{errors}");
+    }
+}
+
+#[test]
+fn everything_wrong_is_told_at_once() {
+    let case = Case::new("[poll]\njitter = 2\nmultiplier = 0.5\n[api]\ntimeout = 3\n[log]\nlevl = \"info\"\n");
+    let ConfigErrors(problems) = case.load().unwrap_err();
+    let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+    for key in ["api.timeout", "log.levl", "watch"] {
+        assert!(keys.contains(&key), "{keys:?}");
+    }
+}
+
+#[test]
+fn no_error_shows_a_secret() {
+    for text in [
+        "[api]\napi_key = \"canary\nx\"",
+        "[api]\napi_key = \"canary\" oops",
+        "[api]\napi_key = \"can\\u0001ary\"\nauth_token = canary",
+        "[[sink]]\nname = \"a\"\ntype = \"webhook\"\nurl = \"canary\"\nheaders = { x = \"canary\\n\" }",
+    ] {
+        let error = Case::new(text).load().unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
+    }
+}
+
+#[test]
+fn a_look_by_hand_takes_only_api_and_poll_and_keeps_nothing() {
+    let text = "[api]\nurl = \"https://other.example\"\n[poll]\nrate_limit = 1\n[state]\npath = \"service.db\"\n[watch]\nfile = \"list\"\n\
+        [[sink]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"https://h/\"\n";
+    let case = Case::new(text);
+    let config = case.folder.path().join("xdg/velt-watch/config.toml");
+    fs::create_dir_all(config.parent().unwrap()).unwrap();
+    fs::write(&config, text).unwrap();
+    let xdg = case.folder.path().join("xdg");
+    let environment = |more: (&'static str, &'static str)| {
+        Environment::from([
+            CREDENTIALS[0],
+            CREDENTIALS[1],
+            CREDENTIALS[2],
+            ("XDG_CONFIG_HOME", xdg.to_str().unwrap()),
+            more,
+        ])
+    };
+    let given = Given { ids: true, ..Given::default() };
+    let by_hand = load(&given, &environment(("X", ""))).unwrap().config;
+    assert_eq!(by_hand.api.url, "https://other.example");
+    assert_eq!(by_hand.poll.rate_limit, Rate::try_new(1.0).unwrap());
+    assert_eq!(by_hand.state.path, StatePath::Memory);
+    assert_eq!(by_hand.watch.file, None);
+    assert_eq!(by_hand.sinks.len(), 1);
+    assert!(matches!(by_hand.sinks[0].kind, SinkKind::Stdout { format: StdoutFormat::Json }));
+
+    let durable = [
+        (Given { once: true, ..given.clone() }, ("X", "")),
+        (Given { config: Some(config.clone()), ..given.clone() }, ("X", "")),
+        (Given { state: Some("s.db".into()), ..given.clone() }, ("X", "")),
+        (Given { watch_file: Some("w".into()), ..given.clone() }, ("X", "")),
+        (given.clone(), ("VELT_WATCH_STATE", "/s.db")),
+        (given.clone(), ("STATE_DIRECTORY", "/var/lib/velt-watch")),
+    ];
+    for (given, variable) in durable {
+        let config = load(&given, &environment(variable)).unwrap().config;
+        assert_ne!(config.state.path, StatePath::Memory, "{given:?} {variable:?}");
+        assert_eq!(config.sinks[0].name.as_str(), "hook", "{given:?}");
+        assert_eq!(config.watch.file, given.watch_file, "IDs replace the configured sources");
+    }
+}
+
+#[test]
+fn flag_before_environment_before_file_before_default() {
+    let watch = "[watch]\nexecutions = [\"e\"]\n";
+    let path = |case: &Case| match case.load().unwrap().config.state.path {
+        StatePath::File(path) => path,
+        StatePath::Memory => ":memory:".into(),
+    };
+    let mut case = Case::new(watch);
+    assert_eq!(path(&case), Path::new("/home/u/.local/state/velt-watch/state.db"));
+    case.environment = [CREDENTIALS[0], CREDENTIALS[1], ("STATE_DIRECTORY", "/var/lib/a:/var/lib/b")].into();
+    assert_eq!(path(&case), Path::new("/var/lib/a/state.db"));
+    let mut case = Case::new(&format!("{watch}[state]\npath = \"file.db\"\n[api]\nurl = \"https://file.example/\"\n"));
+    assert_eq!(path(&case), case.folder.path().join("file.db"), "relative to the file");
+    assert_eq!(case.load().unwrap().config.api.url, "https://file.example");
+    case.environment =
+        [CREDENTIALS[0], CREDENTIALS[1], ("VELT_WATCH_STATE", "/env.db"), ("VELT_API_URL", "http://127.0.0.1:9")]
+            .into();
+    assert_eq!(path(&case), Path::new("/env.db"));
+    assert_eq!(case.load().unwrap().config.api.url, "http://127.0.0.1:9");
+    case.given.state = Some(":memory:".into());
+    assert_eq!(path(&case), Path::new(":memory:"));
+}
+
+#[test]
+fn credentials_from_the_file_win_and_none_at_all_names_three_ways() {
+    let mut case = Case::new("[watch]\nexecutions = [\"e\"]\n[api]\nauth_token = \"inline\"\n");
+    let config = case.load().unwrap().config;
+    let read =
+        |source: &SecretSource, environment: &Environment| source.read(environment).unwrap().expose_secret().to_owned();
+    assert_eq!(read(&config.api.auth_token, &case.environment), "inline");
+    assert_eq!(read(&config.api.api_key, &case.environment), "key");
+
+    fs::write(case.folder.path().join("velt-api-key"), "credential").unwrap();
+    let folder = case.folder.path().to_str().unwrap().to_owned();
+    case.environment = [("CREDENTIALS_DIRECTORY", folder.as_str()), CREDENTIALS[2]].into();
+    assert_eq!(read(&case.load().unwrap().config.api.api_key, &case.environment), "credential");
+
+    case.environment = [CREDENTIALS[2]].into();
+    let error = case.load().unwrap_err().to_string();
+    for way in ["VELT_API_KEY", "VELT_API_KEY_FILE", "api.api_key"] {
+        assert!(error.contains(way), "{error}");
+    }
+}
+
+#[test]
+fn stdout_is_there_by_default_by_option_and_not_otherwise() {
+    let hook = "[watch]\nexecutions = [\"e\"]\n[[sink]]\nname = \"stdout\"\ntype = \"webhook\"\nurl = \"https://h/\"\n";
+    let formats = |text: &str, output, is_terminal| {
+        let mut case = Case::new(text);
+        case.given = Given { output, is_terminal, ..case.given };
+        let sinks = case.load().unwrap().config.sinks;
+        let format = |sink: &Sink| match sink.kind {
+            SinkKind::Stdout { format } => Some(format),
+            SinkKind::Webhook(_) => None,
+        };
+        assert!(sinks.iter().map(|sink| &sink.name).collect::<std::collections::HashSet<_>>().len() == sinks.len());
+        sinks.iter().map(format).collect::<Vec<_>>()
+    };
+    let none = "[watch]\nexecutions = [\"e\"]\n";
+    assert_eq!(formats(none, None, true), [Some(StdoutFormat::Text)]);
+    assert_eq!(formats(none, None, false), [Some(StdoutFormat::Json)]);
+    assert_eq!(formats(none, Some(Output::Text), false), [Some(StdoutFormat::Text)]);
+    assert_eq!(formats(hook, None, false), [None]);
+    assert_eq!(formats(hook, Some(Output::Auto), false), [None, Some(StdoutFormat::Json)]);
+    let both = format!("{hook}[[sink]]\nname = \"out\"\ntype = \"stdout\"\n");
+    assert_eq!(formats(&both, Some(Output::Text), false), [None, Some(StdoutFormat::Text)]);
+}
+
+#[test]
+fn a_configuration_with_secrets_that_others_can_read_is_warned_about() {
+    let case = Case::new("[watch]\nexecutions = [\"e\"]\n[api]\nauth_token = \"inline\"\n");
+    assert_eq!(case.load().unwrap().warnings.len(), 0);
+    let path = case.given.config.clone().unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(case.load().unwrap().warnings.len(), 1);
+    let open = Case::new(
+        "[watch]\nexecutions = [\"e\"]\n[[sink]]\nname = \"a\"\ntype = \"webhook\"\nurl = \"http://hooks.example/canary\"\n",
+    );
+    let warnings = open.load().unwrap().warnings.join("\n");
+    assert!(warnings.contains("sink a: plain http") && !warnings.contains("canary"), "{warnings}");
+}
+
+#[test]
+fn a_named_file_that_is_missing_and_no_source_at_all_are_errors() {
+    let mut case = Case::new("");
+    assert!(case.load().unwrap_err().to_string().contains("nothing to watch"));
+    case.given.config = Some("/nowhere/config.toml".into());
+    assert!(case.load().unwrap_err().to_string().contains("/nowhere/config.toml: can't be read"));
+}
+
+#[test]
+fn the_state_is_found_whatever_else_is_missing() {
+    let case = Case::new("[state]\npath = \"s.db\"\n[api]\nauth_token_env = \"NOT_SET\"\n");
+    let path = state_path(&case.given, &[("HOME", "/h")].into()).unwrap();
+    assert_eq!(path, StatePath::File(case.folder.path().join("s.db")));
+    assert_eq!(
+        Duration::from_secs(2),
+        Case::new("[watch]\nexecutions=[\"e\"]").load().unwrap().config.poll.pace.initial()
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "[\\[\\]a-z_=\"0-9.{},\n# é]{0,200}", cut in 0_usize..2_000, noise in any::<String>()) {
+        let environment: Environment = CREDENTIALS.into();
+        for text in [text, format!("{}{noise}", EXAMPLE.chars().take(cut).collect::<String>())] {
+            let (_, problems) = parse(Some(Path::new("config.toml")), &text, &environment);
+            for problem in problems {
+                let _ = problem.to_string();
+            }
+        }
+    }
+}
