@@ -89,7 +89,7 @@ fn decide(text: &str) -> Result<Decide, String> {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
-        Command::Serve(arguments) => serve(arguments),
+        Command::Serve(arguments) => serve(&arguments),
         Command::Scenarios => {
             let lines: Vec<String> = Scenario::shipped()
                 .iter()
@@ -100,7 +100,7 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-fn serve(arguments: Serve) -> anyhow::Result<()> {
+fn serve(arguments: &Serve) -> anyhow::Result<()> {
     let mut settings = Settings::default()
         .listen(arguments.listen)
         .speed(arguments.speed)
@@ -143,7 +143,7 @@ fn serve(arguments: Serve) -> anyhow::Result<()> {
         tokio::select! {
             biased;
             ended = &mut interrupted => return ended.map_err(anyhow::Error::from),
-            () = std::future::ready(()) => say(&greeting(&sim, &arguments, &started))?,
+            () = std::future::ready(()) => say(&greeting(&sim, arguments, &started))?,
         }
         interrupted.await.map_err(anyhow::Error::from)
     })
