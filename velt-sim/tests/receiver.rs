@@ -35,8 +35,8 @@ async fn it_records_everything_that_comes() {
             .status,
         200
     );
-    let received = receiver.received();
-    let one = &received[0];
+    let all = receiver.received();
+    let one = &all[0];
     assert_eq!(
         (&*one.method, &*one.path, one.query.as_deref()),
         ("POST", "/hook", Some("a=b"))
