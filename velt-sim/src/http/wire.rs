@@ -6,12 +6,16 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+
+/// A request of this API fits in one.
+const PAGE: usize = 8 << 10;
 
 /// Shared by a connection and the answers sent over it.
 #[derive(Debug, Default)]
@@ -37,11 +41,18 @@ impl Control {
 pub(crate) struct Wire {
     stream: TokioIo<TcpStream>,
     control: Arc<Control>,
+    page: Box<[u8]>,
+    end_held_back: bool,
 }
 
 impl Wire {
     pub(crate) fn new(stream: TokioIo<TcpStream>, control: Arc<Control>) -> Self {
-        Self { stream, control }
+        Self {
+            stream,
+            control,
+            page: vec![0; PAGE].into(),
+            end_held_back: false,
+        }
     }
 }
 
@@ -58,9 +69,23 @@ impl Read for Wire {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        // Through a page of our own: only so can the end be seen before hyper sees it.
+        let this = &mut *self;
+        let space = this.page.len().min(buf.remaining());
+        let mut page = ReadBuf::new(&mut this.page[..space]);
+        ready!(Pin::new(this.stream.inner_mut()).poll_read(cx, &mut page))?;
+        let read = page.filled();
+        if read.is_empty() && space > 0 && !this.end_held_back {
+            // hyper forgets a request that it has read but not handed on when it learns that the sender has left.
+            // One turn later it has handed it on, and whatever was sent whole is recorded.
+            this.end_held_back = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        buf.put_slice(read);
+        Poll::Ready(Ok(()))
     }
 }
 

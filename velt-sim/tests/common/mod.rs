@@ -5,6 +5,8 @@
 #![allow(dead_code, reason = "every test file uses its own part")]
 #![allow(unreachable_pub, reason = "shared by inclusion, not as a crate")]
 
+pub mod truth;
+
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -88,7 +90,7 @@ pub async fn exchange(
         body.len()
     );
     for (name, value) in headers {
-        request += &format!("{name}: {value}\r\n");
+        request.extend([name, ": ", value, "\r\n"]);
     }
     request += "\r\n";
     request += body;
@@ -101,7 +103,7 @@ pub async fn exchange(
 /// Reads one answer; a connection that ends without one is an error.
 async fn read(stream: &mut TcpStream) -> io::Result<Response> {
     let mut bytes = Vec::new();
-    let mut page = [0; 16 << 10];
+    let mut page = vec![0; 16 << 10];
     loop {
         let read = stream.read(&mut page).await;
         let ended = match read {
