@@ -6,6 +6,7 @@ pub mod deliver;
 pub mod event;
 pub mod exit;
 pub mod pace;
+pub mod plain;
 pub mod route;
 pub mod store;
 pub mod velt;
