@@ -29,7 +29,6 @@ fn of(event: &Event) -> String {
         (Kind::Execution(status), _) => format!("execution {status}"),
         (Kind::Abandoned, _) => "given up".into(),
         (Kind::Inconsistent, _) => "contradictory answers".into(),
-        (Kind::Stalled, _) => "nothing has changed for long".into(),
         (Kind::Test, _) => "test event".into(),
         (kind, Some(step)) => format!("{} {kind}", name(step)),
         (kind, None) => kind.to_string(),
