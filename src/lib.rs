@@ -1,6 +1,7 @@
 //! velt-watch tells people what happens to their workflow executions.
 
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod deliver;
 pub mod event;
