@@ -17,9 +17,9 @@ const UNITS: [&str; 3] = ["velt-watch.service", "velt-watch-once.service", "velt
 const SERVICES: [&str; 2] = ["velt-watch.service", "velt-watch-once.service"];
 /// What systemd calls exposure 1.2, as `--threshold` counts it.
 const EXPOSURE: &str = "12";
-/// Asked for each half of it; the other half is for busy machines.
-const WATCHDOG_INTERVAL: Duration = Duration::from_secs(1);
-const WATCHDOG: (&str, &str) = ("WATCHDOG_USEC", "1000000");
+/// The program proves its life every third of it, and at most once a second; the rest is for busy machines.
+const WATCHDOG_INTERVAL: Duration = Duration::from_secs(3);
+const WATCHDOG: (&str, &str) = ("WATCHDOG_USEC", "3000000");
 /// More than any step of these tests takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -185,9 +185,9 @@ fn a_watchdog_that_waits_for_somebody_else_is_not_fed() {
     // The variables of a supervisor's own watchdog, inherited.
     let mut service = Service::start(&sim, &[("WATCHDOG_USEC", "100000"), ("WATCHDOG_PID", "1")]);
     service.until("READY=1");
-    // Polls go on for ten times the interval.
+    // Long enough for several proofs of life: 60 polls, each 50 ms after the one before.
     let asked = sim.request_count();
-    sim.wait_until_blocking(|_| sim.request_count() > asked + 20, PATIENCE).unwrap();
+    sim.wait_until_blocking(|_| sim.request_count() > asked + 60, PATIENCE).unwrap();
     service.signal("TERM");
     let seen = service.until("STOPPING=1");
     assert!(!has(&seen, "WATCHDOG=1"), "{seen:?}");
@@ -218,7 +218,7 @@ impl Service {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let service = Self { folder, socket, status: String::new(), child: None };
         let config = format!(
-            "[api]\nurl = \"{}\"\napi_key = \"{API_KEY}\"\nauth_token = \"{AUTH_TOKEN}\"\n\
+            "[api]\nurl = \"{}\"\n\
              [watch]\nfile = \"executions.txt\"\n\
              [poll]\ninitial_interval = \"50ms\"\nmax_interval = \"50ms\"\nrate_limit = 100.0\n\
              [daemon]\nshutdown_grace = \"300ms\"\n",
@@ -226,6 +226,10 @@ impl Service {
         );
         fs::write(service.path("config.toml"), config).unwrap();
         fs::write(service.path("executions.txt"), "exec_1\n").unwrap();
+        // As LoadCredential= leaves them.
+        fs::create_dir(service.path("credentials")).unwrap();
+        fs::write(service.path("credentials/velt-api-key"), API_KEY).unwrap();
+        fs::write(service.path("credentials/velt-auth-token"), AUTH_TOKEN).unwrap();
         service
     }
 
@@ -242,9 +246,11 @@ impl Service {
             .env_clear()
             .env("NOTIFY_SOCKET", self.path("notify"))
             .env("STATE_DIRECTORY", self.folder.path())
+            .env("CREDENTIALS_DIRECTORY", self.path("credentials"))
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(fs::File::create(self.path("journal")).unwrap())
             .spawn();
         self.child = Some(child.unwrap());
     }
@@ -323,6 +329,9 @@ impl Drop for Service {
             // A test that failed must not leave it behind; one that ended makes both fail.
             let _ = child.kill();
             let _ = child.wait();
+        }
+        if thread::panicking() {
+            eprintln!("the program said:\n{}", fs::read_to_string(self.path("journal")).unwrap_or_default());
         }
     }
 }
