@@ -183,9 +183,6 @@ mod tests {
         for line in ["velt-watch -c a.toml check", "velt-watch check -c a.toml"] {
             assert_eq!(parse(line).unwrap().files.config, Some("a.toml".into()), "{line}");
         }
-        assert!(
-            matches!(parse("velt-watch retry a b").unwrap().command, Some(Command::Retry { ids, .. }) if ids.len() == 2)
-        );
         for line in [
             "velt-watch exec/1",
             "velt-watch --timeout 5",
