@@ -323,6 +323,7 @@ impl Service {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "a failed test shows what the program said; the harness catches it")]
 impl Drop for Service {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
