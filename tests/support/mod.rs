@@ -7,6 +7,8 @@
 #![allow(unreachable_pub, reason = "compiled into each test binary, whose root is not this module's parent alone")]
 #![allow(clippy::missing_panics_doc, reason = "a test helper's panic is the test's failure")]
 
+pub mod oracle;
+
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
