@@ -179,7 +179,7 @@ fn a_malformed_id_on_standard_input_is_a_usage_error_that_names_the_line() {
     let sim = Sim::start(Settings::default()).unwrap();
     let folder = Folder::new();
     let ended = ad_hoc(&folder, &sim).arg("-").stdin("exec_1\nexec/2\n").run().expect(2);
-    assert!(ended.stderr.iter().any(|line| line.contains(":2:")), "{}", ended.log());
+    assert!(ended.stderr.iter().any(|line| line.contains("line 2")), "{}", ended.log());
     assert_eq!(sim.request_count(), 0);
 }
 
