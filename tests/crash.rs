@@ -168,7 +168,8 @@ fn killed_thirty_times_nothing_is_lost_and_repeats_are_the_same() {
 
     let program = start();
     while !fleet.iter().all(Patient::is_over) {
-        let highest = arrived(&receiver.received());
+        let all = receiver.received();
+        let highest = arrived(&all);
         let mut advanced = false;
         for run in &mut fleet {
             if highest.get(&run.id) == Some(&run.due.len()) && !run.is_over() {
@@ -176,9 +177,8 @@ fn killed_thirty_times_nothing_is_lost_and_repeats_are_the_same() {
                 advanced = true;
             }
         }
-        let seen = receiver.received().len();
         if !advanced {
-            let more = receiver.wait_until_blocking(|all| all.len() > seen, PATIENCE);
+            let more = receiver.wait_until_blocking(|now| now.len() > all.len(), PATIENCE);
             assert!(more.is_ok(), "nothing more was delivered\n{}", program.said());
         }
     }
