@@ -16,6 +16,7 @@ use crate::{
     version,
     disable_help_subcommand = true,
     subcommand_negates_reqs = true,
+    override_usage = "velt-watch [OPTIONS] [EXECUTION_ID]...\n       velt-watch [OPTIONS] <COMMAND>",
     max_term_width = 100,
     after_help = "\
 Examples:
