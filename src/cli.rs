@@ -1,8 +1,8 @@
 //! The command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::{
     config::{Given, LogFormat, Output, parse_duration},
@@ -15,8 +15,8 @@ use crate::{
     name = "velt-watch",
     version,
     disable_help_subcommand = true,
-    args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
+    override_usage = "velt-watch [OPTIONS] [EXECUTION_ID]...\n       velt-watch [OPTIONS] <COMMAND>",
     max_term_width = 100,
     after_help = "\
 Examples:
@@ -62,6 +62,38 @@ pub struct Cli {
 }
 
 impl Cli {
+    /// This process's arguments. A mistake is told and ends it with 2; help and version end it with 0.
+    pub fn of_process() -> Self {
+        Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn read<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -> Result<Self, clap::Error> {
+        let cli = Self::try_parse_from(arguments)?;
+        // clap's own `args_conflicts_with_subcommands` counts `-c` and `--state` too, and then takes the subcommand for an ID.
+        match (&cli.command, cli.watching_option()) {
+            (Some(_), Some(option)) => Err(Self::command().error(
+                ErrorKind::ArgumentConflict,
+                format!("{option} is for watching and can't be used with a subcommand"),
+            )),
+            _ => Ok(cli),
+        }
+    }
+
+    /// An argument that only a watch has a use for; `check` looks at the watch file, too.
+    fn watching_option(&self) -> Option<&'static str> {
+        let checks = matches!(self.command, Some(Command::Check));
+        [
+            (!self.ids.is_empty(), "an EXECUTION_ID before it"),
+            (self.watch_file.is_some() && !checks, "--watch-file"),
+            (self.once, "--once"),
+            (self.timeout.is_some(), "--timeout"),
+            (self.exit_status, "--exit-status"),
+            (self.output.is_some(), "--output"),
+        ]
+        .into_iter()
+        .find_map(|(is_given, name)| is_given.then_some(name))
+    }
+
     /// What of this concerns the configuration.
     pub fn given(&self) -> Given {
         Given {
@@ -176,8 +208,6 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -190,12 +220,20 @@ mod tests {
 
     #[test]
     fn ids_options_and_subcommands_in_the_orders_people_type() {
-        let parse = |line: &str| Cli::try_parse_from(line.split_whitespace());
+        let parse = |line: &str| Cli::read(line.split_whitespace());
         let cli = parse("velt-watch exec_1 - --once -o json").unwrap();
         assert_eq!(cli.ids, [IdArgument::Id("exec_1".parse().unwrap()), IdArgument::Stdin]);
         for line in ["velt-watch -c a.toml status", "velt-watch status -c a.toml"] {
-            assert_eq!(parse(line).unwrap().files.config, Some("a.toml".into()), "{line}");
+            let cli = parse(line).unwrap();
+            assert_eq!(cli.files.config, Some("a.toml".into()), "{line}");
+            assert!(matches!(cli.command, Some(Command::Status { json: false })), "{line}: {:?}", cli.ids);
         }
+        for line in ["velt-watch -v --state s.db retry a", "velt-watch retry --state s.db a -v"] {
+            let cli = parse(line).unwrap();
+            assert_eq!(cli.files.state, Some("s.db".into()), "{line}");
+            assert!(matches!(cli.command, Some(Command::Retry { .. })), "{line}: {:?}", cli.ids);
+        }
+        assert!(matches!(parse("velt-watch -f list.txt check").unwrap().command, Some(Command::Check)));
         let retry = parse("velt-watch retry a b").unwrap().command;
         assert!(matches!(retry, Some(Command::Retry { ids, .. }) if ids.len() == 2));
         for line in [
@@ -205,6 +243,9 @@ mod tests {
             "velt-watch -v -q",
             "velt-watch --frobnicate",
             "velt-watch -o xml",
+            "velt-watch --once status",
+            "velt-watch -f list.txt status",
+            "velt-watch --exit-status -c a.toml retry a",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }
