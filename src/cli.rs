@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    config::{LogFormat, Output, parse_duration},
+    config::{Given, LogFormat, Output, parse_duration},
     velt::model::ExecutionId,
 };
 
@@ -61,6 +61,21 @@ pub struct Cli {
     pub logging: Logging,
 }
 
+impl Cli {
+    /// What of this concerns the configuration.
+    pub fn given(&self) -> Given {
+        Given {
+            config: self.files.config.clone(),
+            watch_file: self.watch_file.clone(),
+            state: self.files.state.clone(),
+            output: self.output.map(Into::into),
+            ids: !self.ids.is_empty(),
+            once: self.once,
+            is_terminal: false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Args)]
 pub struct Files {
     /// Configuration file (TOML)
@@ -91,19 +106,6 @@ pub struct Logging {
 pub enum Command {
     /// Validate configuration and watch file, print the effective settings
     Check,
-    /// Show what is being watched, from the state on disk
-    Status {
-        #[arg(long)]
-        json: bool,
-    },
-    /// Poll IDs again that were given up
-    Retry {
-        #[arg(value_name = "EXECUTION_ID", required_unless_present = "all", value_parser = parse_plain_id)]
-        ids: Vec<ExecutionId>,
-        /// All that were given up
-        #[arg(long, conflicts_with = "ids")]
-        all: bool,
-    },
     /// Print a completion script for a shell
     Completions { shell: clap_complete::Shell },
 }
@@ -178,7 +180,7 @@ mod tests {
         let parse = |line: &str| Cli::try_parse_from(line.split_whitespace());
         let cli = parse("velt-watch exec_1 - --once -o json").unwrap();
         assert_eq!(cli.ids, [IdArgument::Id("exec_1".parse().unwrap()), IdArgument::Stdin]);
-        for line in ["velt-watch -c a.toml status", "velt-watch status -c a.toml"] {
+        for line in ["velt-watch -c a.toml check", "velt-watch check -c a.toml"] {
             assert_eq!(parse(line).unwrap().files.config, Some("a.toml".into()), "{line}");
         }
         assert!(
@@ -187,7 +189,6 @@ mod tests {
         for line in [
             "velt-watch exec/1",
             "velt-watch --timeout 5",
-            "velt-watch retry",
             "velt-watch -v -q",
             "velt-watch --frobnicate",
             "velt-watch -o xml",

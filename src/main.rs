@@ -1,1 +1,58 @@
-fn main() {}
+//! The process's life on one page.
+
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::Parser;
+use velt_watch::{
+    cli::Cli,
+    commands,
+    config::{self, Given, secret::Environment},
+    daemon::{self, Order},
+    exit::Exit,
+    logging::{self, say},
+    store::Access,
+};
+
+fn main() -> ExitCode {
+    // Arguments. clap prints and exits by itself: 2 for a mistake, 0 for help and version.
+    let cli = Cli::parse();
+    let environment = Environment::of_process();
+
+    let exit = if cli.command.is_some() { commands::run(&cli, &environment) } else { watch(&cli, environment) };
+    match exit {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            say(&format!("velt-watch: {failure}"));
+            failure.exit().into()
+        }
+    }
+}
+
+fn watch(cli: &Cli, environment: Environment) -> Result<Exit, daemon::Failure> {
+    // What to watch, from arguments and standard input.
+    let ids = daemon::ids(cli, std::io::stdin())?;
+
+    // Configuration: flags, environment, file, defaults.
+    let given = Given { is_terminal: std::io::stdout().is_terminal(), ..cli.given() };
+    let loaded = config::load(&given, &environment)?;
+
+    // Logs, always on standard error.
+    logging::start(&loaded.config.log, &cli.logging, &environment);
+    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+
+    // The state, which no other process holds.
+    let store = daemon::open_state(&loaded.config.state.path, Access::Watch)?;
+
+    // The runtime, and in it everything else until it is over.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| daemon::Failure::Unexpected(error.into()))?;
+    let order = Order::new(cli, ids, given, loaded, environment);
+    let exit = runtime.block_on(daemon::run(order, store));
+
+    // Whatever still hangs there (a blocked writer, a slow look-up) must not hold the process.
+    runtime.shutdown_background();
+    exit
+}

@@ -39,9 +39,12 @@ enum Way {
     Thread(mpsc::Sender<Job>),
 }
 
+/// What is asked, with the way to answer it inside.
+type Question = Box<dyn FnOnce(&mut dyn Store) + Send>;
+
 enum Job {
     Write { writes: Vec<Write>, answer: oneshot::Sender<Result<(), StoreError>> },
-    Read(Box<dyn FnOnce(&mut dyn Store) + Send>),
+    Read(Question),
 }
 
 impl fmt::Debug for Handle {

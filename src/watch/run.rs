@@ -334,3 +334,7 @@ impl Task {
         });
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -17,10 +17,7 @@ struct State {
 
 impl State {
     fn now_ms(&self) -> i64 {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a run of 285,000 years is not simulated"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "a run of 285,000 years is not simulated")]
         let passed = (self.since.elapsed().as_secs_f64() * 1000.0 * self.speed) as i64;
         self.base_ms + passed
     }
@@ -28,11 +25,7 @@ impl State {
 
 impl Clock {
     pub(crate) fn new(base_ms: i64, speed: f64) -> Self {
-        Self(Mutex::new(State {
-            since: Instant::now(),
-            base_ms,
-            speed: sane(speed),
-        }))
+        Self(Mutex::new(State { since: Instant::now(), base_ms, speed: sane(speed) }))
     }
 
     pub(crate) fn now_ms(&self) -> i64 {
@@ -45,11 +38,7 @@ impl Clock {
 
     pub(crate) fn set_speed(&self, speed: f64) {
         self.with(|state| {
-            *state = State {
-                since: Instant::now(),
-                base_ms: state.now_ms(),
-                speed: sane(speed),
-            };
+            *state = State { since: Instant::now(), base_ms: state.now_ms(), speed: sane(speed) };
         });
     }
 
@@ -65,9 +54,5 @@ impl Clock {
 
 /// Backwards, or not a number, stands still.
 fn sane(speed: f64) -> f64 {
-    if speed.is_finite() && speed > 0.0 {
-        speed
-    } else {
-        0.0
-    }
+    if speed.is_finite() && speed > 0.0 { speed } else { 0.0 }
 }

@@ -96,20 +96,14 @@ pub(crate) fn answer(world: &World, request: &Request) -> Reply {
         Ok(value) => Reply::send(StatusCode::OK, "application/json", format!("{value}\n")),
         Err(error) => {
             let status = match error {
-                ControlError::NoSuchScenario { .. } | ControlError::NoSuchExecution(_) => {
-                    StatusCode::NOT_FOUND
-                }
+                ControlError::NoSuchScenario { .. } | ControlError::NoSuchExecution(_) => StatusCode::NOT_FOUND,
                 ControlError::Exists(_)
                 | ControlError::NotWaiting { .. }
                 | ControlError::Over { .. }
                 | ControlError::SetByHand(_) => StatusCode::CONFLICT,
                 ControlError::NoId | ControlError::BadRequest(_) => StatusCode::BAD_REQUEST,
             };
-            Reply::send(
-                status,
-                "application/json",
-                format!("{}\n", json!({"error": error.to_string()})),
-            )
+            Reply::send(status, "application/json", format!("{}\n", json!({"error": error.to_string()})))
         }
     }
 }
@@ -124,18 +118,15 @@ fn route(world: &World, request: &Request, path: &str) -> Result<Value, ControlE
             .map(|scenario| json!({"name": scenario.name(), "description": scenario.description()}))
             .collect()),
         ["scenarios"] if is(Method::POST) => {
-            let text =
-                str::from_utf8(&request.body).map_err(|_| bad("a scenario is UTF-8 text"))?;
+            let text = str::from_utf8(&request.body).map_err(|_| bad("a scenario is UTF-8 text"))?;
             let scenario = Scenario::parse(text).map_err(bad)?;
             let name = scenario.name().to_owned();
             world.load(scenario);
             Ok(json!({"scenario": name}))
         }
-        ["executions"] if is(Method::GET) => Ok(world
-            .list()
-            .into_iter()
-            .map(|(id, status)| json!({"executionId": id, "status": status}))
-            .collect()),
+        ["executions"] if is(Method::GET) => {
+            Ok(world.list().into_iter().map(|(id, status)| json!({"executionId": id, "status": status})).collect())
+        }
         ["executions"] if is(Method::POST) => {
             let asked: PlayBody = parse(request)?;
             let play = Play {
@@ -152,19 +143,9 @@ fn route(world: &World, request: &Request, path: &str) -> Result<Value, ControlE
         ["executions", id, ref rest @ ..] => execution(world, request, id, rest),
         ["faults", ref rest @ ..] => faults(world, request, rest),
         ["log"] if is(Method::GET) => {
-            let since = request
-                .uri
-                .query()
-                .and_then(|query| query.strip_prefix("since="));
-            let since = since
-                .map_or(Ok(0), str::parse)
-                .map_err(|_| bad("`since` is a sequence number"))?;
-            Ok(world
-                .log
-                .since(since)
-                .iter()
-                .map(|entry| entry.to_json())
-                .collect())
+            let since = request.uri.query().and_then(|query| query.strip_prefix("since="));
+            let since = since.map_or(Ok(0), str::parse).map_err(|_| bad("`since` is a sequence number"))?;
+            Ok(world.log.since(since).iter().map(|entry| entry.to_json()).collect())
         }
         ["log"] if is(Method::DELETE) => {
             world.log.clear();
@@ -185,12 +166,7 @@ fn route(world: &World, request: &Request, path: &str) -> Result<Value, ControlE
     }
 }
 
-fn execution(
-    world: &World,
-    request: &Request,
-    id: &str,
-    rest: &[&str],
-) -> Result<Value, ControlError> {
+fn execution(world: &World, request: &Request, id: &str, rest: &[&str]) -> Result<Value, ControlError> {
     let missing = || ControlError::NoSuchExecution(id.to_owned());
     match (request.method.as_str(), rest) {
         ("GET", []) => world.view(id).ok_or_else(missing),
@@ -204,10 +180,7 @@ fn execution(
         ("DELETE", []) => world.remove(id).then(|| json!({})).ok_or_else(missing),
         ("GET", ["history"]) => {
             let history = world.history(id).ok_or_else(missing)?;
-            Ok(history
-                .into_iter()
-                .map(|(since, view)| json!({"sinceMs": since, "view": view}))
-                .collect())
+            Ok(history.into_iter().map(|(since, view)| json!({"sinceMs": since, "view": view})).collect())
         }
         ("POST", ["decide"]) => {
             let asked: DecideBody = parse(request)?;
@@ -239,10 +212,7 @@ fn faults(world: &World, request: &Request, rest: &[&str]) -> Result<Value, Cont
             Ok(json!({}))
         }
         ("DELETE", [id]) => {
-            let id = id
-                .parse()
-                .map(FaultId)
-                .map_err(|_| bad("a fault is named by its number"))?;
+            let id = id.parse().map(FaultId).map_err(|_| bad("a fault is named by its number"))?;
             Ok(json!({"cleared": world.with_faults(|faults| faults.clear(id))}))
         }
         _ => Err(unknown(request)),
@@ -250,14 +220,10 @@ fn faults(world: &World, request: &Request, rest: &[&str]) -> Result<Value, Cont
 }
 
 fn tokens(world: &World, request: &Request, rest: &[&str]) -> Result<Value, ControlError> {
-    let TokenBody {
-        token,
-        valid_for_ms,
-    } = parse(request)?;
+    let TokenBody { token, valid_for_ms } = parse(request)?;
     let known = world.with_credentials(|credentials, now| match rest {
         [] => {
-            let valid =
-                valid_for_ms.map(|ms| now.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX)));
+            let valid = valid_for_ms.map(|ms| now.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX)));
             credentials.register(&token, valid);
             Some(true)
         }
@@ -281,9 +247,5 @@ fn bad(error: impl std::fmt::Display) -> ControlError {
 }
 
 fn unknown(request: &Request) -> ControlError {
-    bad(format!(
-        "no control answers {} {}; GET /sim lists them",
-        request.method,
-        request.uri.path()
-    ))
+    bad(format!("no control answers {} {}; GET /sim lists them", request.method, request.uri.path()))
 }

@@ -80,18 +80,11 @@ pub struct Decision {
 
 impl Decision {
     pub fn approve() -> Self {
-        Self {
-            approve: true,
-            comment: String::new(),
-            reviewers: Vec::new(),
-        }
+        Self { approve: true, comment: String::new(), reviewers: Vec::new() }
     }
 
     pub fn reject() -> Self {
-        Self {
-            approve: false,
-            ..Self::approve()
-        }
+        Self { approve: false, ..Self::approve() }
     }
 
     #[must_use]
@@ -103,10 +96,7 @@ impl Decision {
     /// Who decided; the scenario's reviewers when nobody is named.
     #[must_use]
     pub fn reviewer(mut self, id: impl Into<String>, email: impl Into<String>) -> Self {
-        self.reviewers.push(Reviewer {
-            id: id.into(),
-            email: email.into(),
-        });
+        self.reviewers.push(Reviewer { id: id.into(), email: email.into() });
         self
     }
 }

@@ -8,10 +8,7 @@ use std::fmt::Write as _;
 pub(crate) fn rng(seed: u64, name: &str, numbers: [u64; 2]) -> fastrand::Rng {
     // FNV-1a over the name, then one round of mixing per number: enough to keep neighbours apart.
     let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    for byte in name
-        .bytes()
-        .chain(numbers.iter().flat_map(|number| number.to_le_bytes()))
-    {
+    for byte in name.bytes().chain(numbers.iter().flat_map(|number| number.to_le_bytes())) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
     fastrand::Rng::with_seed(hash)

@@ -10,25 +10,12 @@ use crate::api::ErrorStatus;
 
 /// What goes wrong. Over HTTP: an object tagged with `kind`, in camelCase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(
-    tag = "kind",
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase",
-    deny_unknown_fields
-)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum Fault {
     /// An error envelope. `http` overrides the usual code of the status: the two need not agree.
-    Error {
-        status: ErrorStatus,
-        http: Option<u16>,
-        message: Option<String>,
-    },
+    Error { status: ErrorStatus, http: Option<u16>, message: Option<String> },
     /// An answer that is no envelope, as a proxy gives it. Without a `body` it is a small HTML page.
-    Http {
-        code: u16,
-        body: Option<String>,
-        content_type: Option<String>,
-    },
+    Http { code: u16, body: Option<String>, content_type: Option<String> },
     /// 429 `RESOURCE_EXHAUSTED`, optionally with `Retry-After`.
     RateLimit { retry_after: Option<RetryAfter> },
     /// The presented token counts as expired from here on, as if [`Sim::expire_token`](crate::Sim::expire_token) were called.
@@ -79,40 +66,25 @@ pub enum RetryAfter {
 impl Fault {
     /// An error envelope with its usual HTTP code.
     pub fn error(status: ErrorStatus) -> Self {
-        Self::Error {
-            status,
-            http: None,
-            message: None,
-        }
+        Self::Error { status, http: None, message: None }
     }
 
     /// A bare HTTP answer with a proxy's HTML page.
     pub fn http(code: u16) -> Self {
-        Self::Http {
-            code,
-            body: None,
-            content_type: None,
-        }
+        Self::Http { code, body: None, content_type: None }
     }
 
     /// A rate limit with `Retry-After` in seconds.
     pub fn rate_limit(seconds: u64) -> Self {
-        Self::RateLimit {
-            retry_after: Some(RetryAfter::Seconds(seconds)),
-        }
+        Self::RateLimit { retry_after: Some(RetryAfter::Seconds(seconds)) }
     }
 
     pub fn delay(by: Duration) -> Self {
-        Self::Delay {
-            ms: u64::try_from(by.as_millis()).unwrap_or(u64::MAX),
-        }
+        Self::Delay { ms: u64::try_from(by.as_millis()).unwrap_or(u64::MAX) }
     }
 
     pub fn redirect(location: impl Into<String>) -> Self {
-        Self::Redirect {
-            location: location.into(),
-            code: None,
-        }
+        Self::Redirect { location: location.into(), code: None }
     }
 
     pub fn stale() -> Self {
@@ -121,13 +93,7 @@ impl Fault {
 
     /// Until it is cleared.
     pub fn always(self) -> Rule {
-        Rule {
-            fault: self,
-            execution_id: None,
-            skip: 0,
-            count: None,
-            probability: None,
-        }
+        Rule { fault: self, execution_id: None, skip: 0, count: None, probability: None }
     }
 
     pub fn once(self) -> Rule {
@@ -135,10 +101,7 @@ impl Fault {
     }
 
     pub fn times(self, count: u64) -> Rule {
-        Rule {
-            count: Some(count),
-            ..self.always()
-        }
+        Rule { count: Some(count), ..self.always() }
     }
 
     /// Only the `n`th request from now on (counted from 1, of those in scope).
@@ -148,10 +111,7 @@ impl Fault {
 
     /// Each request with this probability, drawn from the simulator's seed.
     pub fn with_probability(self, probability: f64) -> Rule {
-        Rule {
-            probability: Some(probability),
-            ..self.always()
-        }
+        Rule { probability: Some(probability), ..self.always() }
     }
 }
 
@@ -209,11 +169,7 @@ pub(crate) struct Faults {
 
 impl Faults {
     pub(crate) fn new(seed: u64) -> Self {
-        Self {
-            rules: Vec::new(),
-            last_id: 0,
-            rng: crate::draw::rng(seed, "faults", [0, 0]),
-        }
+        Self { rules: Vec::new(), last_id: 0, rng: crate::draw::rng(seed, "faults", [0, 0]) }
     }
 
     pub(crate) fn set(&mut self, rule: Rule) -> FaultId {
@@ -249,11 +205,7 @@ impl Faults {
                 rule.skip -= 1;
                 continue;
             }
-            if picked.is_some()
-                || rule
-                    .probability
-                    .is_some_and(|probability| self.rng.f64() >= probability)
-            {
+            if picked.is_some() || rule.probability.is_some_and(|probability| self.rng.f64() >= probability) {
                 continue;
             }
             if let Some(count) = &mut rule.count {

@@ -74,11 +74,7 @@ impl Logged {
             execution_id,
             api_key: text("x-velt-api-key"),
             auth_token: text("x-velt-auth-token"),
-            headers: if full {
-                request.headers
-            } else {
-                HeaderMap::new()
-            },
+            headers: if full { request.headers } else { HeaderMap::new() },
             body: if full { request.body } else { Bytes::new() },
             status: None,
             delay: Duration::ZERO,
@@ -105,11 +101,8 @@ impl Logged {
     }
 
     pub(crate) fn to_json(&self) -> Value {
-        let headers: Vec<[&str; 2]> = self
-            .headers
-            .iter()
-            .map(|(name, value)| [name.as_str(), value.to_str().unwrap_or("?")])
-            .collect();
+        let headers: Vec<[&str; 2]> =
+            self.headers.iter().map(|(name, value)| [name.as_str(), value.to_str().unwrap_or("?")]).collect();
         serde_json::json!({
             "seq": self.seq, "wallMs": self.wall_ms, "simMs": self.sim_ms, "method": self.method, "path": self.path,
             "executionId": self.execution_id, "apiKey": self.api_key, "authToken": self.auth_token,
@@ -131,13 +124,7 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn new(mode: LogMode, capacity: usize) -> Self {
-        Self {
-            mode,
-            capacity,
-            entries: Mutex::default(),
-            count: AtomicU64::new(0),
-            changed: Notify::new(),
-        }
+        Self { mode, capacity, entries: Mutex::default(), count: AtomicU64::new(0), changed: Notify::new() }
     }
 
     pub(crate) fn push(&self, mut entry: Logged, status: StatusCode) {
@@ -181,9 +168,6 @@ impl Log {
     }
 
     pub(crate) fn clear(&self) {
-        self.entries
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

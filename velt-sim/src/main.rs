@@ -91,10 +91,8 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Serve(arguments) => serve(&arguments),
         Command::Scenarios => {
-            let lines: Vec<String> = Scenario::shipped()
-                .iter()
-                .map(|known| line(known.name(), known.description()))
-                .collect();
+            let lines: Vec<String> =
+                Scenario::shipped().iter().map(|known| line(known.name(), known.description())).collect();
             say(&lines.concat())
         }
     }
@@ -108,21 +106,13 @@ fn serve(arguments: &Serve) -> anyhow::Result<()> {
         .api_key(&*arguments.api_key)
         .token(&*arguments.token);
     for file in &arguments.scenario {
-        let text = std::fs::read_to_string(file)
-            .with_context(|| format!("can't read {}", file.display()))?;
+        let text = std::fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?;
         let scenario = Scenario::parse(&text).map_err(|error| {
-            anyhow::anyhow!(
-                "{}:{}:{}: {}",
-                file.display(),
-                error.line,
-                error.column,
-                error.message
-            )
+            anyhow::anyhow!("{}:{}:{}: {}", file.display(), error.line, error.column, error.message)
         })?;
         settings = settings.scenario(scenario);
     }
-    let sim =
-        Sim::start(settings).with_context(|| format!("can't serve on {}", arguments.listen))?;
+    let sim = Sim::start(settings).with_context(|| format!("can't serve on {}", arguments.listen))?;
     let mut started = Vec::new();
     for name in &arguments.start {
         let play = Play::scenario(name);
@@ -133,9 +123,7 @@ fn serve(arguments: &Serve) -> anyhow::Result<()> {
         started.push((sim.play_as(play)?, name));
     }
 
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         // Armed before anything is said: whoever reads the URL may already send the signal.
         let interrupted = tokio::signal::ctrl_c();
@@ -151,10 +139,7 @@ fn serve(arguments: &Serve) -> anyhow::Result<()> {
 
 fn greeting(sim: &Sim, arguments: &Serve, started: &[(String, &String)]) -> String {
     let url = sim.url();
-    let runs: Vec<String> = started
-        .iter()
-        .map(|(id, scenario)| line(id, scenario))
-        .collect();
+    let runs: Vec<String> = started.iter().map(|(id, scenario)| line(id, scenario)).collect();
     let example = started.first().map_or("exec_1", |(id, _)| id);
     let (key, token) = (&arguments.api_key, &arguments.token);
     format!(

@@ -59,12 +59,7 @@ pub struct Answer {
 
 #[derive(Debug, Clone)]
 enum Kind {
-    Send {
-        status: StatusCode,
-        headers: Vec<(HeaderName, HeaderValue)>,
-        body: Bytes,
-        cut: Option<bool>,
-    },
+    Send { status: StatusCode, headers: Vec<(HeaderName, HeaderValue)>, body: Bytes, cut: Option<bool> },
     Hang,
     Reset,
 }
@@ -80,12 +75,7 @@ impl Answer {
     /// If it is no HTTP status: 100 to 999.
     pub fn status(code: u16) -> Self {
         let status = StatusCode::from_u16(code).expect("an HTTP status is 100 to 999");
-        Self::of(Kind::Send {
-            status,
-            headers: Vec::new(),
-            body: Bytes::new(),
-            cut: None,
-        })
+        Self::of(Kind::Send { status, headers: Vec::new(), body: Bytes::new(), cut: None })
     }
 
     /// Never answers; the connection stays open.
@@ -99,10 +89,7 @@ impl Answer {
     }
 
     fn of(kind: Kind) -> Self {
-        Self {
-            after: Duration::ZERO,
-            kind,
-        }
+        Self { after: Duration::ZERO, kind }
     }
 
     /// # Panics
@@ -153,22 +140,12 @@ impl Answer {
 
     fn into_reply(self) -> Reply {
         match self.kind {
-            Kind::Send {
-                status,
-                headers,
-                body,
-                cut,
-            } => {
+            Kind::Send { status, headers, body, cut } => {
                 let body = match cut {
                     None => Body::whole(body),
                     Some(reset) => Body::cut(body, 1, reset),
                 };
-                Reply::Send {
-                    after: self.after,
-                    status,
-                    headers,
-                    body,
-                }
+                Reply::Send { after: self.after, status, headers, body }
             }
             Kind::Hang => Reply::Hang,
             Kind::Reset => Reply::Reset { after: self.after },
@@ -236,17 +213,11 @@ impl Service for State {
         });
         book.received.push(Arc::clone(&received));
         let turn = book.turns.pop_front();
-        let script = book
-            .paths
-            .get(&received.path)
-            .or(book.usual.as_ref())
-            .cloned();
+        let script = book.paths.get(&received.path).or(book.usual.as_ref()).cloned();
         // A script may ask the receiver what it has received so far.
         drop(book);
         self.changed.notify_waiters();
-        let answer = turn
-            .or_else(|| script.map(|script| script(&received)))
-            .unwrap_or_else(Answer::ok);
+        let answer = turn.or_else(|| script.map(|script| script(&received))).unwrap_or_else(Answer::ok);
         answer.into_reply()
     }
 }
@@ -260,21 +231,12 @@ impl Receiver {
     /// On this loopback address.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
         if !addr.ip().is_loopback() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("{addr} is no loopback address"),
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{addr} is no loopback address")));
         }
         let state = Arc::new(State::default());
         let server = serve(addr, &state)?;
-        let inner = Inner {
-            addr: server.addr(),
-            state,
-            server: Mutex::new(Some(server)),
-        };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        let inner = Inner { addr: server.addr(), state, server: Mutex::new(Some(server)) };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -288,22 +250,13 @@ impl Receiver {
 
     /// Frees the port and closes every connection; from then on they are refused. What was received stays.
     pub fn stop(&self) {
-        let server = self
-            .inner
-            .server
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let server = self.inner.server.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(server);
     }
 
     /// Listens at the same address again, with the same answers and records.
     pub fn resume(&self) -> io::Result<()> {
-        let mut server = self
-            .inner
-            .server
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut server = self.inner.server.lock().unwrap_or_else(PoisonError::into_inner);
         if server.is_none() {
             *server = Some(serve(self.inner.addr, &self.inner.state)?);
         }
@@ -330,11 +283,7 @@ impl Receiver {
         path: impl Into<String>,
         script: impl Fn(&Received) -> Answer + Send + Sync + 'static,
     ) {
-        self.inner
-            .state
-            .lock()
-            .paths
-            .insert(path.into(), Arc::new(script));
+        self.inner.state.lock().paths.insert(path.into(), Arc::new(script));
     }
 
     /// The next requests, to whatever path, are answered by these in turn; after them the usual answers hold again.
@@ -352,13 +301,8 @@ impl Receiver {
     }
 
     /// Waits until `n` requests are recorded. The time-out is the caller's runtime's: with its clock paused it fires at once.
-    pub async fn wait_for(
-        &self,
-        n: usize,
-        timeout: Duration,
-    ) -> Result<Vec<Arc<Received>>, TimedOut> {
-        self.wait_until(|received| received.len() >= n, timeout)
-            .await
+    pub async fn wait_for(&self, n: usize, timeout: Duration) -> Result<Vec<Arc<Received>>, TimedOut> {
+        self.wait_until(|received| received.len() >= n, timeout).await
     }
 
     /// Waits until what is recorded fulfils a condition.
@@ -367,22 +311,13 @@ impl Receiver {
         mut fulfilled: impl FnMut(&[Arc<Received>]) -> bool,
         timeout: Duration,
     ) -> Result<Vec<Arc<Received>>, TimedOut> {
-        wait::until(&self.inner.state.changed, timeout, || {
-            Some(self.received()).filter(|all| fulfilled(all))
-        })
-        .await
-        .ok_or_else(|| TimedOut {
-            after: timeout,
-            seen: self.received().len(),
-        })
+        wait::until(&self.inner.state.changed, timeout, || Some(self.received()).filter(|all| fulfilled(all)))
+            .await
+            .ok_or_else(|| TimedOut { after: timeout, seen: self.received().len() })
     }
 
     /// [`wait_for`](Self::wait_for) for callers without a runtime.
-    pub fn wait_for_blocking(
-        &self,
-        n: usize,
-        timeout: Duration,
-    ) -> Result<Vec<Arc<Received>>, TimedOut> {
+    pub fn wait_for_blocking(&self, n: usize, timeout: Duration) -> Result<Vec<Arc<Received>>, TimedOut> {
         wait::block_on(self.wait_for(n, timeout))
     }
 

@@ -35,17 +35,12 @@ impl Sim {
         if !settings.listen.ip().is_loopback() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!(
-                    "{} is no loopback address: the simulator has no business on a network",
-                    settings.listen
-                ),
+                format!("{} is no loopback address: the simulator has no business on a network", settings.listen),
             ));
         }
         let world = Arc::new(World::new(&settings));
         drop(settings.scenarios);
-        let api: Arc<dyn Service> = Arc::new(Api {
-            world: Arc::clone(&world),
-        });
+        let api: Arc<dyn Service> = Arc::new(Api { world: Arc::clone(&world) });
         let server = Arc::new(Server::start(settings.listen, "velt-sim", api)?);
         Ok(Self { world, server })
     }
@@ -82,26 +77,12 @@ impl Sim {
 
     /// Names and descriptions.
     pub fn scenarios(&self) -> Vec<(String, String)> {
-        let named = |scenario: &Scenario| {
-            (
-                scenario.name().to_owned(),
-                scenario.description().to_owned(),
-            )
-        };
-        self.world
-            .scenarios()
-            .iter()
-            .map(|scenario| named(scenario))
-            .collect()
+        let named = |scenario: &Scenario| (scenario.name().to_owned(), scenario.description().to_owned());
+        self.world.scenarios().iter().map(|scenario| named(scenario)).collect()
     }
 
     /// Decides a waiting human step, named by its step id or its node's. Gives the step id.
-    pub fn decide(
-        &self,
-        execution_id: &str,
-        step: &str,
-        decision: Decision,
-    ) -> Result<String, ControlError> {
+    pub fn decide(&self, execution_id: &str, step: &str, decision: Decision) -> Result<String, ControlError> {
         self.world.decide(execution_id, step, decision)
     }
 
@@ -119,9 +100,7 @@ impl Sim {
     ///
     /// If there is no `executionId`: [`put_as`](Self::put_as) serves such views.
     pub fn put(&self, view: impl Serialize) -> String {
-        self.world
-            .put(&view)
-            .expect("a view needs an `executionId`, a string that is not empty")
+        self.world.put(&view).expect("a view needs an `executionId`, a string that is not empty")
     }
 
     /// Sets the whole body that is answered for an id, whatever it is.
@@ -181,23 +160,19 @@ impl Sim {
     /// Registers an auth token, for ever or for this long (simulated).
     pub fn register_token(&self, token: &str, valid_for: Option<Duration>) {
         self.world.with_credentials(|credentials, now| {
-            let until = valid_for.map(|valid| {
-                now.saturating_add(i64::try_from(valid.as_millis()).unwrap_or(i64::MAX))
-            });
+            let until = valid_for.map(|valid| now.saturating_add(i64::try_from(valid.as_millis()).unwrap_or(i64::MAX)));
             credentials.register(token, until);
         });
     }
 
     /// Lets a registered token expire: `UNAUTHENTICATED` from now on.
     pub fn expire_token(&self, token: &str) -> bool {
-        self.world
-            .with_credentials(|credentials, _| credentials.expire(token))
+        self.world.with_credentials(|credentials, _| credentials.expire(token))
     }
 
     /// Takes a token's registration away: `PERMISSION_DENIED` from now on.
     pub fn forget_token(&self, token: &str) -> bool {
-        self.world
-            .with_credentials(|credentials, _| credentials.forget(token))
+        self.world.with_credentials(|credentials, _| credentials.forget(token))
     }
 
     // ---- faults ----
@@ -255,11 +230,9 @@ impl Sim {
         mut fulfilled: impl FnMut(&[Arc<Logged>]) -> bool,
         timeout: Duration,
     ) -> Result<Vec<Arc<Logged>>, TimedOut> {
-        wait::until(&self.world.log.changed, timeout, || {
-            Some(self.log()).filter(|log| fulfilled(log))
-        })
-        .await
-        .ok_or_else(|| self.timed_out(timeout))
+        wait::until(&self.world.log.changed, timeout, || Some(self.log()).filter(|log| fulfilled(log)))
+            .await
+            .ok_or_else(|| self.timed_out(timeout))
     }
 
     /// [`wait_until`](Self::wait_until) for callers without a runtime.
@@ -272,9 +245,6 @@ impl Sim {
     }
 
     fn timed_out(&self, after: Duration) -> TimedOut {
-        TimedOut {
-            after,
-            seen: usize::try_from(self.request_count()).unwrap_or(usize::MAX),
-        }
+        TimedOut { after, seen: usize::try_from(self.request_count()).unwrap_or(usize::MAX) }
     }
 }

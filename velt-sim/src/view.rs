@@ -79,9 +79,7 @@ impl View {
     pub fn status(mut self, status: impl Into<String>) -> Self {
         self.status = status.into();
         let end = Some(HAND_MADE_MS + 1_000_000);
-        self.completed_at = matches!(&*self.status, "completed" | "failed")
-            .then_some(end)
-            .flatten();
+        self.completed_at = matches!(&*self.status, "completed" | "failed").then_some(end).flatten();
         self.cancelled_at = (self.status == "cancelled").then_some(end).flatten();
         self
     }
@@ -101,10 +99,7 @@ impl View {
 
     #[must_use]
     pub fn failure(mut self, code: impl Into<String>, message: impl Into<String>) -> Self {
-        self.failure_reason = Some(Reason {
-            code: code.into(),
-            message: message.into(),
-        });
+        self.failure_reason = Some(Reason { code: code.into(), message: message.into() });
         self
     }
 
@@ -118,16 +113,9 @@ impl View {
         status: impl Into<String>,
     ) -> Self {
         let (step_id, status) = (step_id.into(), status.into());
-        let at = self
-            .steps
-            .iter()
-            .position(|step| step.step_id == step_id)
-            .unwrap_or(self.steps.len());
+        let at = self.steps.iter().position(|step| step.step_id == step_id).unwrap_or(self.steps.len());
         let base = HAND_MADE_MS + 1_000 * i64::try_from(at).unwrap_or_default();
-        let ended = matches!(
-            &*status,
-            "completed" | "failed" | "skipped" | "cancelled" | "breached"
-        );
+        let ended = matches!(&*status, "completed" | "failed" | "skipped" | "cancelled" | "breached");
         let step = Step {
             step_id,
             node_id: node_id.into(),
@@ -140,12 +128,7 @@ impl View {
             error: None,
         };
         match self.steps.get_mut(at) {
-            Some(old) => {
-                *old = Step {
-                    group_id: old.group_id.take(),
-                    ..step
-                }
-            }
+            Some(old) => *old = Step { group_id: old.group_id.take(), ..step },
             None => self.steps.push(step),
         }
         self

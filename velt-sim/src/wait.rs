@@ -16,22 +16,14 @@ pub struct TimedOut {
 
 impl fmt::Display for TimedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "not within {:?}; {} requests had come",
-            self.after, self.seen
-        )
+        write!(f, "not within {:?}; {} requests had come", self.after, self.seen)
     }
 }
 
 impl std::error::Error for TimedOut {}
 
 /// Checks now and after every change, until `check` answers or the time is up.
-pub(crate) async fn until<T>(
-    changed: &Notify,
-    limit: Duration,
-    mut check: impl FnMut() -> Option<T>,
-) -> Option<T> {
+pub(crate) async fn until<T>(changed: &Notify, limit: Duration, mut check: impl FnMut() -> Option<T>) -> Option<T> {
     let waiting = async {
         loop {
             let notified = changed.notified();

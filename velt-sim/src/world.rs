@@ -70,15 +70,10 @@ impl Execution {
         }
         if let Some(run) = &self.run {
             let changes = run.at(now).changes;
-            return body(
-                &run.at(changes[(changes.len() - 1).saturating_sub(back)])
-                    .view,
-            );
+            return body(&run.at(changes[(changes.len() - 1).saturating_sub(back)]).view);
         }
         let at = self.past.len().saturating_sub(back);
-        self.past
-            .get(at)
-            .map_or_else(|| self.body.clone(), |(_, body)| body.clone())
+        self.past.get(at).map_or_else(|| self.body.clone(), |(_, body)| body.clone())
     }
 }
 
@@ -87,15 +82,11 @@ fn body(view: &impl Serialize) -> Bytes {
     struct Wrapped<'a, T> {
         result: &'a T,
     }
-    serde_json::to_vec(&Wrapped { result: view })
-        .expect("a view has string keys and finite numbers")
-        .into()
+    serde_json::to_vec(&Wrapped { result: view }).expect("a view has string keys and finite numbers").into()
 }
 
 fn unwrapped(body: &[u8]) -> Value {
-    serde_json::from_slice::<Value>(body)
-        .map(|mut value| value["result"].take())
-        .unwrap_or_default()
+    serde_json::from_slice::<Value>(body).map(|mut value| value["result"].take()).unwrap_or_default()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -109,20 +100,14 @@ impl World {
         for token in &settings.tokens {
             credentials.register(token, None);
         }
-        let scenarios = Scenario::shipped()
-            .into_iter()
-            .chain(settings.scenarios.iter().cloned());
+        let scenarios = Scenario::shipped().into_iter().chain(settings.scenarios.iter().cloned());
         Self {
             clock: Clock::new(start, settings.speed),
             log: Arc::new(Log::new(settings.log_mode, settings.log_capacity)),
             seed: settings.seed,
             played: AtomicU64::new(0),
             executions: Mutex::default(),
-            scenarios: Mutex::new(
-                scenarios
-                    .map(|scenario| (scenario.name().to_owned(), Arc::new(scenario)))
-                    .collect(),
-            ),
+            scenarios: Mutex::new(scenarios.map(|scenario| (scenario.name().to_owned(), Arc::new(scenario))).collect()),
             credentials: Mutex::new(credentials),
             faults: Mutex::new(Faults::new(settings.seed)),
         }
@@ -172,9 +157,7 @@ impl World {
     pub(crate) fn view(&self, id: &str) -> Option<Value> {
         let mut executions = lock(&self.executions);
         let now = self.clock.now_ms();
-        executions
-            .get_mut(id)
-            .map(|execution| unwrapped(&execution.read(now, 0)))
+        executions.get_mut(id).map(|execution| unwrapped(&execution.read(now, 0)))
     }
 
     pub(crate) fn history(&self, id: &str) -> Option<Vec<(i64, Value)>> {
@@ -187,12 +170,7 @@ impl World {
                 .at(now)
                 .changes
                 .into_iter()
-                .map(|at| {
-                    (
-                        at,
-                        serde_json::to_value(run.at(at).view).unwrap_or_default(),
-                    )
-                })
+                .map(|at| (at, serde_json::to_value(run.at(at).view).unwrap_or_default()))
                 .collect(),
             None => execution
                 .past
@@ -217,12 +195,7 @@ impl World {
         let now = self.clock.now_ms();
         let mut list: Vec<_> = executions
             .iter_mut()
-            .map(|(id, execution)| {
-                (
-                    id.clone(),
-                    unwrapped(&execution.read(now, 0))["status"].take(),
-                )
-            })
+            .map(|(id, execution)| (id.clone(), unwrapped(&execution.read(now, 0))["status"].take()))
             .collect();
         list.sort_by(|a, b| a.0.cmp(&b.0));
         list
@@ -232,17 +205,12 @@ impl World {
         let scenario = lock(&self.scenarios).get(&play.scenario).cloned();
         let Some(scenario) = scenario else {
             let known = lock(&self.scenarios).keys().cloned().collect();
-            return Err(ControlError::NoSuchScenario {
-                name: play.scenario,
-                known,
-            });
+            return Err(ControlError::NoSuchScenario { name: play.scenario, known });
         };
         let mut executions = lock(&self.executions);
         let now = self.clock.now_ms();
         let nth = self.played.fetch_add(1, Ordering::Relaxed);
-        let seed = play
-            .seed
-            .unwrap_or_else(|| draw::rng(self.seed, "run", [nth, 0]).u64(..));
+        let seed = play.seed.unwrap_or_else(|| draw::rng(self.seed, "run", [nth, 0]).u64(..));
         let id = play.id.unwrap_or_else(|| {
             let mut rng = draw::rng(seed, "execution", [0, 0]);
             // The id is made when the dispatch is accepted, a moment before the run starts.
@@ -257,9 +225,7 @@ impl World {
             seed,
             decide: play.decide,
             correlation: play.correlation_id.or_else(|| scenario.correlation.clone()),
-            idempotency: play
-                .idempotency_key
-                .or_else(|| scenario.idempotency.clone()),
+            idempotency: play.idempotency_key.or_else(|| scenario.idempotency.clone()),
             inputs: Vec::new(),
             scenario,
         };
@@ -299,14 +265,7 @@ impl World {
                 past.pop_front();
             }
         }
-        let execution = Execution {
-            run: None,
-            visible_from: i64::MIN,
-            body,
-            since: now,
-            valid_until: None,
-            past,
-        };
+        let execution = Execution { run: None, visible_from: i64::MIN, body, since: now, valid_until: None, past };
         executions.insert(id.to_owned(), execution);
     }
 
@@ -318,58 +277,28 @@ impl World {
         self.change(id, |run, now| {
             let status = run.at(now).view.status;
             if matches!(&*status, "completed" | "failed" | "cancelled") {
-                return Err(ControlError::Over {
-                    id: id.to_owned(),
-                    status,
-                });
+                return Err(ControlError::Over { id: id.to_owned(), status });
             }
             run.inputs.push((now, Input::Cancel));
             Ok(())
         })
     }
 
-    pub(crate) fn decide(
-        &self,
-        id: &str,
-        step: &str,
-        decision: Decision,
-    ) -> Result<String, ControlError> {
+    pub(crate) fn decide(&self, id: &str, step: &str, decision: Decision) -> Result<String, ControlError> {
         self.change(id, |run, now| {
             let played = run.at(now);
             let Some(step_id) = played.waiting_step(step) else {
-                return Err(ControlError::NotWaiting {
-                    id: id.to_owned(),
-                    step: step.to_owned(),
-                });
+                return Err(ControlError::NotWaiting { id: id.to_owned(), step: step.to_owned() });
             };
-            let node = played
-                .view
-                .steps
-                .iter()
-                .find(|step| step.step_id == step_id)
-                .map(|step| &step.node_id);
-            let usual = run
-                .scenario
-                .nodes
-                .iter()
-                .find(|known| Some(&known.id) == node);
+            let node = played.view.steps.iter().find(|step| step.step_id == step_id).map(|step| &step.node_id);
+            let usual = run.scenario.nodes.iter().find(|known| Some(&known.id) == node);
             let reviewers = if decision.reviewers.is_empty() {
                 usual.map(|node| node.reviewers.clone()).unwrap_or_default()
             } else {
                 decision.reviewers
             };
-            let verdict = Verdict {
-                approve: decision.approve,
-                comment: decision.comment,
-                reviewers,
-            };
-            run.inputs.push((
-                now,
-                Input::Decide {
-                    step_id: step_id.clone(),
-                    verdict,
-                },
-            ));
+            let verdict = Verdict { approve: decision.approve, comment: decision.comment, reviewers };
+            run.inputs.push((now, Input::Decide { step_id: step_id.clone(), verdict }));
             Ok(step_id)
         })
     }
@@ -382,13 +311,8 @@ impl World {
         let mut executions = lock(&self.executions);
         // Read under the lock: inputs stay in the order of their moments.
         let now = self.clock.now_ms();
-        let execution = executions
-            .get_mut(id)
-            .ok_or_else(|| ControlError::NoSuchExecution(id.to_owned()))?;
-        let run = execution
-            .run
-            .as_mut()
-            .ok_or_else(|| ControlError::SetByHand(id.to_owned()))?;
+        let execution = executions.get_mut(id).ok_or_else(|| ControlError::NoSuchExecution(id.to_owned()))?;
+        let run = execution.run.as_mut().ok_or_else(|| ControlError::SetByHand(id.to_owned()))?;
         let done = act(run, now)?;
         execution.refresh(now, true);
         Ok(done)

@@ -26,18 +26,11 @@ async fn every_documented_error_comes_with_its_usual_code() {
     for (status, code) in ErrorStatus::DOCUMENTED.into_iter().zip(codes) {
         sim.fault(Fault::error(status.clone()).once());
         let name = serde_json::to_value(&status).unwrap();
-        assert_eq!(
-            get(&sim, "exec_1").await.unwrap().error(),
-            (code, name.as_str().unwrap().to_owned())
-        );
+        assert_eq!(get(&sim, "exec_1").await.unwrap().error(), (code, name.as_str().unwrap().to_owned()));
         assert_eq!(last(&sim).status, Some(code));
         assert!(last(&sim).snapshot.is_none());
     }
-    let odd = Fault::Error {
-        status: ErrorStatus::Other("ABORTED".into()),
-        http: Some(200),
-        message: Some("m".into()),
-    };
+    let odd = Fault::Error { status: ErrorStatus::Other("ABORTED".into()), http: Some(200), message: Some("m".into()) };
     sim.fault(odd.once());
     let response = get(&sim, "exec_1").await.unwrap();
     assert_eq!(response.error(), (200, "ABORTED".to_owned()));
@@ -49,19 +42,9 @@ async fn a_proxy_answers_without_an_envelope() {
     let sim = with_one();
     sim.fault(Fault::http(404).once());
     let response = get(&sim, "exec_1").await.unwrap();
-    assert_eq!(
-        (response.status, response.header("content-type")),
-        (404, Some("text/html"))
-    );
+    assert_eq!((response.status, response.header("content-type")), (404, Some("text/html")));
     assert!(response.body.starts_with(b"<html>"));
-    sim.fault(
-        Fault::Http {
-            code: 502,
-            body: Some("bad".into()),
-            content_type: Some("text/plain".into()),
-        }
-        .once(),
-    );
+    sim.fault(Fault::Http { code: 502, body: Some("bad".into()), content_type: Some("text/plain".into()) }.once());
     let response = get(&sim, "exec_1").await.unwrap();
     assert_eq!((response.status, &*response.body), (502, &b"bad"[..]));
 }
@@ -74,35 +57,16 @@ async fn a_rate_limit_names_its_wait_in_seconds_or_as_a_date() {
     assert_eq!(response.error(), (429, "RESOURCE_EXHAUSTED".to_owned()));
     assert_eq!(response.header("retry-after"), Some("7"));
 
-    sim.fault(
-        Fault::RateLimit {
-            retry_after: Some(RetryAfter::Date(3600)),
-        }
-        .once(),
-    );
+    sim.fault(Fault::RateLimit { retry_after: Some(RetryAfter::Date(3600)) }.once());
     let response = get(&sim, "exec_1").await.unwrap();
     let at = httpdate::parse_http_date(response.header("retry-after").unwrap()).unwrap();
     let wait = at.duration_since(SystemTime::now()).unwrap();
-    assert!(
-        (Duration::from_secs(3500)..=Duration::from_secs(3600)).contains(&wait),
-        "{wait:?}"
-    );
+    assert!((Duration::from_secs(3500)..=Duration::from_secs(3600)).contains(&wait), "{wait:?}");
 
-    sim.fault(
-        Fault::RateLimit {
-            retry_after: Some(RetryAfter::Raw("soon".into())),
-        }
-        .once(),
-    );
-    assert_eq!(
-        get(&sim, "exec_1").await.unwrap().header("retry-after"),
-        Some("soon")
-    );
+    sim.fault(Fault::RateLimit { retry_after: Some(RetryAfter::Raw("soon".into())) }.once());
+    assert_eq!(get(&sim, "exec_1").await.unwrap().header("retry-after"), Some("soon"));
     sim.fault(Fault::RateLimit { retry_after: None }.once());
-    assert_eq!(
-        get(&sim, "exec_1").await.unwrap().header("retry-after"),
-        None
-    );
+    assert_eq!(get(&sim, "exec_1").await.unwrap().header("retry-after"), None);
 }
 
 #[tokio::test]
@@ -110,25 +74,15 @@ async fn a_redirect_points_where_it_was_told_to() {
     let sim = with_one();
     sim.fault(Fault::redirect("http://127.0.0.1:9/elsewhere").once());
     let response = get(&sim, "exec_1").await.unwrap();
-    assert_eq!(
-        (response.status, response.header("location")),
-        (307, Some("http://127.0.0.1:9/elsewhere"))
-    );
+    assert_eq!((response.status, response.header("location")), (307, Some("http://127.0.0.1:9/elsewhere")));
 }
 
 #[tokio::test]
 async fn a_token_expires_under_the_client() {
     let sim = with_one();
     sim.fault(Fault::ExpireToken.once());
-    assert_eq!(
-        get(&sim, "exec_1").await.unwrap().error().1,
-        "UNAUTHENTICATED"
-    );
-    assert_eq!(
-        get(&sim, "exec_1").await.unwrap().status,
-        401,
-        "the token stays expired"
-    );
+    assert_eq!(get(&sim, "exec_1").await.unwrap().error().1, "UNAUTHENTICATED");
+    assert_eq!(get(&sim, "exec_1").await.unwrap().status, 401, "the token stays expired");
     sim.register_token(AUTH_TOKEN, None);
     assert_eq!(get(&sim, "exec_1").await.unwrap().status, 200);
 }
@@ -152,18 +106,11 @@ async fn a_hang_ends_only_with_the_simulator() {
     let asked = tokio::spawn(async move { get(&other, "exec_1").await });
     sim.wait_for(1, LIMIT).await.unwrap();
     assert!(last(&sim).status.is_none() && last(&sim).sent().is_none());
-    assert_eq!(
-        get(&sim, "exec_1").await.unwrap().status,
-        200,
-        "others are served meanwhile"
-    );
+    assert_eq!(get(&sim, "exec_1").await.unwrap().status, 200, "others are served meanwhile");
     assert!(!asked.is_finished());
     sim.stop();
     assert!(asked.await.unwrap().is_err());
-    assert_eq!(
-        get(&sim, "exec_1").await.unwrap_err().kind(),
-        ErrorKind::ConnectionRefused
-    );
+    assert_eq!(get(&sim, "exec_1").await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
 }
 
 #[tokio::test]
@@ -171,10 +118,7 @@ async fn resets_come_before_the_answer_and_within_it() {
     let sim = with_one();
     let whole = get(&sim, "exec_1").await.unwrap().body;
     sim.fault(Fault::Reset.once());
-    assert_eq!(
-        get(&sim, "exec_1").await.unwrap_err().kind(),
-        ErrorKind::ConnectionReset
-    );
+    assert_eq!(get(&sim, "exec_1").await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     sim.fault(Fault::ResetMidBody.once());
     let response = get(&sim, "exec_1").await.unwrap();
     assert_eq!((response.status, response.ending), (200, Ending::Reset));
@@ -188,22 +132,12 @@ async fn bodies_are_cut_in_http_and_in_json() {
     let whole = get(&sim, "exec_1").await.unwrap().body;
     sim.fault(Fault::CutBody.once());
     let response = get(&sim, "exec_1").await.unwrap();
-    assert_eq!(
-        (response.ending, response.body.len()),
-        (Ending::Early, whole.len() / 2)
-    );
-    assert_eq!(
-        response.header("content-length"),
-        Some(&*whole.len().to_string())
-    );
+    assert_eq!((response.ending, response.body.len()), (Ending::Early, whole.len() / 2));
+    assert_eq!(response.header("content-length"), Some(&*whole.len().to_string()));
     sim.fault(Fault::CutJson.once());
     let response = get(&sim, "exec_1").await.unwrap();
     assert_eq!((response.ending, response.status), (Ending::Whole, 200));
-    assert!(
-        serde_json::from_slice::<Value>(&response.body)
-            .unwrap_err()
-            .is_eof()
-    );
+    assert!(serde_json::from_slice::<Value>(&response.body).unwrap_err().is_eof());
     assert!(last(&sim).snapshot.is_none());
 }
 
@@ -211,19 +145,10 @@ async fn bodies_are_cut_in_http_and_in_json() {
 async fn a_trickle_is_slow_and_right() {
     let sim = with_one();
     let whole = get(&sim, "exec_1").await.unwrap().body;
-    sim.fault(
-        Fault::Trickle {
-            bytes: whole.len().div_ceil(4),
-            every_ms: 10,
-        }
-        .once(),
-    );
+    sim.fault(Fault::Trickle { bytes: whole.len().div_ceil(4), every_ms: 10 }.once());
     let before = std::time::Instant::now();
     assert_eq!(get(&sim, "exec_1").await.unwrap().body, whole);
-    assert!(
-        before.elapsed() >= Duration::from_millis(30),
-        "four pieces have three pauses between them"
-    );
+    assert!(before.elapsed() >= Duration::from_millis(30), "four pieces have three pauses between them");
     assert_eq!(last(&sim).view(), sim.view("exec_1"));
 }
 
@@ -236,25 +161,12 @@ async fn answers_that_are_no_views() {
     assert!(std::str::from_utf8(&response.body).is_err());
     sim.fault(Fault::WrongShape { body: None }.once());
     assert!(get(&sim, "exec_1").await.unwrap().json()["result"]["items"].is_array());
-    sim.fault(
-        Fault::WrongShape {
-            body: Some(json!([1])),
-        }
-        .once(),
-    );
+    sim.fault(Fault::WrongShape { body: Some(json!([1])) }.once());
     assert_eq!(get(&sim, "exec_1").await.unwrap().json(), json!([1]));
-    sim.fault(
-        Fault::OtherExecution {
-            execution_id: "exec_9".into(),
-        }
-        .once(),
-    );
+    sim.fault(Fault::OtherExecution { execution_id: "exec_9".into() }.once());
     let other = get(&sim, "exec_1").await.unwrap().json();
     assert_eq!(
-        (
-            &other["result"]["executionId"],
-            &other["result"]["steps"][0]["stepId"]
-        ),
+        (&other["result"]["executionId"], &other["result"]["steps"][0]["stepId"]),
         (&json!("exec_9"), &json!("s1"))
     );
     assert!(last(&sim).snapshot.is_none());
@@ -263,51 +175,24 @@ async fn answers_that_are_no_views() {
 #[tokio::test]
 async fn a_huge_body_is_valid_and_of_the_size_asked_for() {
     let sim = with_one();
-    sim.fault(
-        Fault::Huge {
-            bytes: 3_000_000,
-            chunked: false,
-        }
-        .once(),
-    );
+    sim.fault(Fault::Huge { bytes: 3_000_000, chunked: false }.once());
     let response = get(&sim, "exec_1").await.unwrap();
-    assert_eq!(
-        (response.body.len(), response.header("content-length")),
-        (3_000_000, Some("3000000"))
-    );
+    assert_eq!((response.body.len(), response.header("content-length")), (3_000_000, Some("3000000")));
     assert_eq!(response.json()["result"]["steps"][0]["stepId"], "s1");
-    sim.fault(
-        Fault::Huge {
-            bytes: 200_000,
-            chunked: true,
-        }
-        .once(),
-    );
+    sim.fault(Fault::Huge { bytes: 200_000, chunked: true }.once());
     let response = get(&sim, "exec_1").await.unwrap();
-    assert_eq!(
-        (
-            response.header("content-length"),
-            response.header("transfer-encoding")
-        ),
-        (None, Some("chunked"))
-    );
+    assert_eq!((response.header("content-length"), response.header("transfer-encoding")), (None, Some("chunked")));
     assert!(response.body.len() > 200_000);
 }
 
 #[tokio::test]
 async fn a_stale_read_shows_what_was_true_before() {
     let sim = still();
-    let status =
-        async |sim: &Sim| get(sim, "exec_1").await.unwrap().json()["result"]["status"].clone();
+    let status = async |sim: &Sim| get(sim, "exec_1").await.unwrap().json()["result"]["status"].clone();
     for now in ["pending", "running", "completed"] {
         sim.put(View::new("exec_1").status(now));
     }
-    for (back, shown) in [
-        (None, "running"),
-        (Some(2), "pending"),
-        (Some(9), "pending"),
-        (Some(0), "completed"),
-    ] {
+    for (back, shown) in [(None, "running"), (Some(2), "pending"), (Some(9), "pending"), (Some(0), "completed")] {
         sim.fault(Fault::Stale { back }.once());
         assert_eq!(status(&sim).await, shown, "{back:?}");
     }
@@ -320,11 +205,7 @@ async fn a_stale_read_shows_what_was_true_before() {
         sim.fault(Fault::Stale { back: Some(back) }.once());
         let shown = get(&sim, &run).await.unwrap().json()["result"].take();
         assert_eq!(shown, history[history.len() - 1 - back].1);
-        assert_eq!(
-            last(&sim).view().unwrap(),
-            shown,
-            "the log tells what was shown, not what is true"
-        );
+        assert_eq!(last(&sim).view().unwrap(), shown, "the log tells what was shown, not what is true");
     }
 }
 
@@ -340,10 +221,7 @@ async fn schedules_scope_count_skip_and_clear() {
         statuses
     };
     sim.fault(Fault::http(502).times(2).on("exec_1"));
-    assert_eq!(
-        statuses(&["exec_2", "exec_1", "exec_2", "exec_1", "exec_1"]).await,
-        [200, 502, 200, 502, 200]
-    );
+    assert_eq!(statuses(&["exec_2", "exec_1", "exec_2", "exec_1", "exec_1"]).await, [200, 502, 200, 502, 200]);
     assert!(sim.faults().is_empty(), "a rule that is used up is gone");
 
     sim.fault(Fault::http(503).nth(3));
@@ -351,11 +229,7 @@ async fn schedules_scope_count_skip_and_clear() {
 
     let first = sim.fault(Fault::http(500).always());
     sim.fault(Fault::http(501).always());
-    assert_eq!(
-        statuses(&["exec_1"; 2]).await,
-        [500, 500],
-        "the rule set first applies"
-    );
+    assert_eq!(statuses(&["exec_1"; 2]).await, [500, 500], "the rule set first applies");
     assert!(sim.clear_fault(first) && !sim.clear_fault(first));
     assert_eq!(statuses(&["exec_1"]).await, [501]);
     sim.clear_faults();

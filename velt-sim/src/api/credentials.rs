@@ -18,23 +18,16 @@ pub(crate) struct Credentials {
 
 impl Credentials {
     pub(crate) fn new(api_keys: &[String]) -> Self {
-        Self {
-            api_keys: api_keys.iter().cloned().collect(),
-            tokens: HashMap::new(),
-        }
+        Self { api_keys: api_keys.iter().cloned().collect(), tokens: HashMap::new() }
     }
 
     pub(crate) fn register(&mut self, token: &str, until: Option<i64>) {
-        self.tokens
-            .insert(token.to_owned(), until.unwrap_or(i64::MAX));
+        self.tokens.insert(token.to_owned(), until.unwrap_or(i64::MAX));
     }
 
     /// Only a registered token can expire.
     pub(crate) fn expire(&mut self, token: &str) -> bool {
-        self.tokens
-            .get_mut(token)
-            .map(|until| *until = i64::MIN)
-            .is_some()
+        self.tokens.get_mut(token).map(|until| *until = i64::MIN).is_some()
     }
 
     pub(crate) fn forget(&mut self, token: &str) -> bool {
@@ -56,20 +49,13 @@ impl Credentials {
             return Err(Refusal::invalid("Auth token is required"));
         };
         if !self.api_keys.contains(key) {
-            return Err(Refusal::new(
-                ErrorStatus::PermissionDenied,
-                "API key is not known",
-            ));
+            return Err(Refusal::new(ErrorStatus::PermissionDenied, "API key is not known"));
         }
         match self.tokens.get(token) {
-            None => Err(Refusal::new(
-                ErrorStatus::PermissionDenied,
-                "Auth token is not registered with this workspace",
-            )),
-            Some(until) if *until <= now => Err(Refusal::new(
-                ErrorStatus::Unauthenticated,
-                "Auth token has expired",
-            )),
+            None => {
+                Err(Refusal::new(ErrorStatus::PermissionDenied, "Auth token is not registered with this workspace"))
+            }
+            Some(until) if *until <= now => Err(Refusal::new(ErrorStatus::Unauthenticated, "Auth token has expired")),
             Some(_) => Ok(()),
         }
     }

@@ -64,11 +64,7 @@ pub(crate) struct Refusal {
 impl Refusal {
     pub(crate) fn new(status: ErrorStatus, message: impl Into<String>) -> Self {
         let code = StatusCode::from_u16(status.usual_code()).expect("the usual codes are valid");
-        Self {
-            status,
-            code,
-            message: message.into(),
-        }
+        Self { status, code, message: message.into() }
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
@@ -76,10 +72,7 @@ impl Refusal {
     }
 
     pub(crate) fn not_found(execution_id: &str) -> Self {
-        Self::new(
-            ErrorStatus::NotFound,
-            format!("Execution {execution_id} not found"),
-        )
+        Self::new(ErrorStatus::NotFound, format!("Execution {execution_id} not found"))
     }
 
     pub(crate) fn body(&self) -> String {

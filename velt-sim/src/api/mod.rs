@@ -39,19 +39,10 @@ impl Service for Api {
     fn answer(&self, request: Request) -> Reply {
         match request.uri.path() {
             "/v2/workflow/executions/get" => self.get(request),
-            path if path == "/sim" || path.starts_with("/sim/") => {
-                control::answer(&self.world, &request)
-            }
+            path if path == "/sim" || path.starts_with("/sim/") => control::answer(&self.world, &request),
             _ => {
-                self.world.log.push(
-                    Logged::arrived(&self.world, request, None),
-                    StatusCode::NOT_FOUND,
-                );
-                Reply::send(
-                    StatusCode::NOT_FOUND,
-                    "text/plain; charset=utf-8",
-                    "404 page not found\n",
-                )
+                self.world.log.push(Logged::arrived(&self.world, request, None), StatusCode::NOT_FOUND);
+                Reply::send(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "404 page not found\n")
             }
         }
     }
@@ -60,10 +51,7 @@ impl Service for Api {
 impl Api {
     fn get(&self, request: Request) -> Reply {
         if request.method != Method::POST {
-            self.world.log.push(
-                Logged::arrived(&self.world, request, None),
-                StatusCode::METHOD_NOT_ALLOWED,
-            );
+            self.world.log.push(Logged::arrived(&self.world, request, None), StatusCode::METHOD_NOT_ALLOWED);
             return Reply::send(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "text/plain; charset=utf-8",
@@ -84,10 +72,9 @@ impl Api {
             Err(refusal) => Outcome::Refused(refusal),
             Ok(()) => match asked {
                 Err(refusal) => Outcome::Refused(refusal),
-                Ok(id) => self
-                    .world
-                    .read(&id, back)
-                    .map_or_else(|| Outcome::Refused(Refusal::not_found(&id)), Outcome::View),
+                Ok(id) => {
+                    self.world.read(&id, back).map_or_else(|| Outcome::Refused(Refusal::not_found(&id)), Outcome::View)
+                }
             },
         };
         let spoilt = spoil::answer(outcome, fault.as_ref(), delay, execution_id.as_deref());
@@ -98,20 +85,10 @@ impl Api {
         entry.snapshot = spoilt.snapshot;
         let entry = self.world.log.keep(entry);
         match spoilt.reply {
-            Reply::Send {
-                after,
-                status,
-                headers,
-                body,
-            } => {
+            Reply::Send { after, status, headers, body } => {
                 let log = Arc::clone(&self.world.log);
                 let body = body.on_sent(OnSent::new(move || log.sent(&entry)));
-                Reply::Send {
-                    after,
-                    status,
-                    headers,
-                    body,
-                }
+                Reply::Send { after, status, headers, body }
             }
             silent => silent,
         }

@@ -32,20 +32,12 @@ struct Plain {
 impl Plain {
     fn json(status: StatusCode, bytes: impl Into<Bytes>) -> Self {
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        Self {
-            status,
-            headers,
-            bytes: bytes.into(),
-            snapshot: false,
-        }
+        Self { status, headers, bytes: bytes.into(), snapshot: false }
     }
 
     fn of(outcome: Outcome) -> Self {
         match outcome {
-            Outcome::View(bytes) => Self {
-                snapshot: true,
-                ..Self::json(StatusCode::OK, bytes)
-            },
+            Outcome::View(bytes) => Self { snapshot: true, ..Self::json(StatusCode::OK, bytes) },
             Outcome::Refused(refusal) => Self::json(refusal.code, refusal.body()),
         }
     }
@@ -60,54 +52,26 @@ impl Plain {
     fn send(self, after: Duration) -> Spoilt {
         let body = Body::whole(self.bytes.clone());
         let snapshot = self.snapshot.then(|| self.bytes.clone());
-        Spoilt {
-            snapshot,
-            ..self.send_as(after, body)
-        }
+        Spoilt { snapshot, ..self.send_as(after, body) }
     }
 
     fn send_as(self, after: Duration, body: Body) -> Spoilt {
         let status = Some(self.status.as_u16());
-        let reply = Reply::Send {
-            after,
-            status: self.status,
-            headers: self.headers,
-            body,
-        };
-        Spoilt {
-            reply,
-            status,
-            snapshot: None,
-        }
+        let reply = Reply::Send { after, status: self.status, headers: self.headers, body };
+        Spoilt { reply, status, snapshot: None }
     }
 }
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "one arm per fault: split, the list of faults would be in two places"
-)]
-pub(crate) fn answer(
-    outcome: Outcome,
-    fault: Option<&Fault>,
-    after: Duration,
-    asked: Option<&str>,
-) -> Spoilt {
+#[expect(clippy::too_many_lines, reason = "one arm per fault: split, the list of faults would be in two places")]
+pub(crate) fn answer(outcome: Outcome, fault: Option<&Fault>, after: Duration, asked: Option<&str>) -> Spoilt {
     let Some(fault) = fault else {
         return Plain::of(outcome).send(after);
     };
     match fault {
         // A stale view and an expired token are already in the outcome.
-        Fault::Delay { .. } | Fault::Stale { .. } | Fault::ExpireToken => {
-            Plain::of(outcome).send(after)
-        }
-        Fault::Error {
-            status,
-            http,
-            message,
-        } => {
-            let message = message
-                .clone()
-                .unwrap_or_else(|| "Simulated error".to_owned());
+        Fault::Delay { .. } | Fault::Stale { .. } | Fault::ExpireToken => Plain::of(outcome).send(after),
+        Fault::Error { status, http, message } => {
+            let message = message.clone().unwrap_or_else(|| "Simulated error".to_owned());
             let mut refusal = Refusal::new(status.clone(), message);
             if let Some(code) = http {
                 refusal.code = code_or_500(*code);
@@ -119,62 +83,36 @@ pub(crate) fn answer(
             let plain = Plain::of(Outcome::Refused(refusal));
             match retry_after {
                 None => plain.send(after),
-                Some(wait) => plain
-                    .header(RETRY_AFTER, &retry_after_value(wait, after))
-                    .send(after),
+                Some(wait) => plain.header(RETRY_AFTER, &retry_after_value(wait, after)).send(after),
             }
         }
-        Fault::Http {
-            code,
-            body,
-            content_type,
-        } => {
+        Fault::Http { code, body, content_type } => {
             let status = code_or_500(*code);
             let page = body.clone().unwrap_or_else(|| {
                 format!("<html><head><title>{status}</title></head><body><h1>{status}</h1><hr>proxy</body></html>\n")
             });
             let mut plain = Plain::json(status, page);
             plain.headers.clear();
-            plain
-                .header(CONTENT_TYPE, content_type.as_deref().unwrap_or("text/html"))
-                .send(after)
+            plain.header(CONTENT_TYPE, content_type.as_deref().unwrap_or("text/html")).send(after)
         }
         Fault::Redirect { location, code } => {
             let mut plain = Plain::json(code_or_500(code.unwrap_or(307)), Bytes::new());
             plain.headers.clear();
             plain.header(LOCATION, location).send(after)
         }
-        Fault::Hang => Spoilt {
-            reply: Reply::Hang,
-            status: None,
-            snapshot: None,
-        },
-        Fault::Reset => Spoilt {
-            reply: Reply::Reset { after },
-            status: None,
-            snapshot: None,
-        },
+        Fault::Hang => Spoilt { reply: Reply::Hang, status: None, snapshot: None },
+        Fault::Reset => Spoilt { reply: Reply::Reset { after }, status: None, snapshot: None },
         Fault::ResetMidBody | Fault::CutBody => {
             let plain = Plain::of(outcome);
             let half = plain.bytes.slice(..plain.bytes.len() / 2);
             let missing = (plain.bytes.len() - half.len()) as u64;
-            plain.send_as(
-                after,
-                Body::cut(half, missing, matches!(fault, Fault::ResetMidBody)),
-            )
+            plain.send_as(after, Body::cut(half, missing, matches!(fault, Fault::ResetMidBody)))
         }
         Fault::Trickle { bytes, every_ms } => {
             let plain = Plain::of(outcome);
             let snapshot = plain.snapshot.then(|| plain.bytes.clone());
-            let body = Body::trickle(
-                plain.bytes.clone(),
-                *bytes,
-                Duration::from_millis(*every_ms),
-            );
-            Spoilt {
-                snapshot,
-                ..plain.send_as(after, body)
-            }
+            let body = Body::trickle(plain.bytes.clone(), *bytes, Duration::from_millis(*every_ms));
+            Spoilt { snapshot, ..plain.send_as(after, body) }
         }
         Fault::Garbage => Plain::json(StatusCode::OK, Bytes::from_static(GARBAGE)).send(after),
         Fault::CutJson => {
@@ -184,23 +122,19 @@ pub(crate) fn answer(
             plain.send(after)
         }
         Fault::WrongShape { body } => {
-            let body = body.as_ref().map_or_else(
-                || r#"{"result":{"items":[],"nextCursor":null}}"#.to_owned(),
-                Value::to_string,
-            );
+            let body = body
+                .as_ref()
+                .map_or_else(|| r#"{"result":{"items":[],"nextCursor":null}}"#.to_owned(), Value::to_string);
             Plain::json(StatusCode::OK, body).send(after)
         }
         Fault::OtherExecution { execution_id } => match outcome {
-            Outcome::View(bytes) => {
-                Plain::json(StatusCode::OK, renamed(&bytes, execution_id)).send(after)
-            }
+            Outcome::View(bytes) => Plain::json(StatusCode::OK, renamed(&bytes, execution_id)).send(after),
             refused @ Outcome::Refused(_) => Plain::of(refused).send(after),
         },
         Fault::Huge { bytes, chunked } => {
             let (head, tail) = around_padding(&outcome, asked);
             let filler = bytes.saturating_sub((head.len() + tail.len()) as u64);
-            Plain::json(StatusCode::OK, Bytes::new())
-                .send_as(after, Body::filled(head, filler, tail, !chunked))
+            Plain::json(StatusCode::OK, Bytes::new()).send_as(after, Body::filled(head, filler, tail, !chunked))
         }
     }
 }
@@ -217,8 +151,7 @@ fn retry_after_value(wait: &RetryAfter, after: Duration) -> String {
     match wait {
         RetryAfter::Seconds(seconds) => seconds.to_string(),
         RetryAfter::Date(seconds) => {
-            let at =
-                SystemTime::now().checked_add(after.saturating_add(Duration::from_secs(*seconds)));
+            let at = SystemTime::now().checked_add(after.saturating_add(Duration::from_secs(*seconds)));
             httpdate::fmt_http_date(at.unwrap_or(SystemTime::UNIX_EPOCH))
         }
         RetryAfter::Raw(text) => text.clone(),
@@ -234,16 +167,11 @@ fn renamed(body: &[u8], execution_id: &str) -> String {
 /// The true view with one more field, so that a huge body is wrong in nothing but its size.
 fn around_padding(outcome: &Outcome, asked: Option<&str>) -> (Bytes, Bytes) {
     let head = match outcome {
-        Outcome::View(bytes) => {
-            String::from_utf8_lossy(&bytes[..bytes.len().saturating_sub(2)]).into_owned()
-        }
+        Outcome::View(bytes) => String::from_utf8_lossy(&bytes[..bytes.len().saturating_sub(2)]).into_owned(),
         Outcome::Refused(_) => {
             let id = Value::from(asked.unwrap_or_default());
             format!(r#"{{"result":{{"executionId":{id}"#)
         }
     };
-    (
-        Bytes::from(head + r#","padding":""#),
-        Bytes::from_static(br#""}}"#),
-    )
+    (Bytes::from(head + r#","padding":""#), Bytes::from_static(br#""}}"#))
 }

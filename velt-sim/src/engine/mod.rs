@@ -72,9 +72,7 @@ impl Played {
             .iter()
             .rev()
             .find(|step| {
-                step.node_type == "human"
-                    && step.status == "waiting"
-                    && (step.step_id == name || step.node_id == name)
+                step.node_type == "human" && step.status == "waiting" && (step.step_id == name || step.node_id == name)
             })
             .map(|step| step.step_id.clone())
     }
@@ -137,9 +135,7 @@ struct Player<'a> {
 impl<'a> Player<'a> {
     fn new(run: &'a Run) -> Self {
         let scenario = &run.scenario;
-        let mut view = View::new(&*run.id)
-            .status("pending")
-            .definition(&*scenario.definition, scenario.version);
+        let mut view = View::new(&*run.id).status("pending").definition(&*scenario.definition, scenario.version);
         view.started_at = run.started_ms;
         view.correlation_id.clone_from(&run.correlation);
         view.idempotency_key.clone_from(&run.idempotency);
@@ -229,12 +225,7 @@ impl<'a> Player<'a> {
         match input {
             Input::Cancel => self.cancel(at),
             Input::Decide { step_id, verdict } => {
-                let Some(step) = self
-                    .view
-                    .steps
-                    .iter()
-                    .position(|step| step.step_id == *step_id)
-                else {
+                let Some(step) = self.view.steps.iter().position(|step| step.step_id == *step_id) else {
                     return;
                 };
                 if self.live[step].open && self.view.steps[step].status == Open::Waiting.as_str() {
@@ -251,26 +242,14 @@ impl<'a> Player<'a> {
         if self.over() || self.view.status != "running" || self.live.iter().any(|live| live.open) {
             return;
         }
-        if !self
-            .queue
-            .iter()
-            .any(|Reverse((_, _, planned))| *planned == Happening::Settle)
-        {
+        if !self.queue.iter().any(|Reverse((_, _, planned))| *planned == Happening::Settle) {
             let at = at + self.draw("settle", self.run.scenario.settle, [0, 0]);
             self.queue(at, Happening::Settle);
         }
     }
 
     fn finish(self) -> Played {
-        let next = if self.over() {
-            None
-        } else {
-            self.queue.peek().map(|Reverse((at, ..))| *at)
-        };
-        Played {
-            view: self.view,
-            changes: self.changes,
-            next,
-        }
+        let next = if self.over() { None } else { self.queue.peek().map(|Reverse((at, ..))| *at) };
+        Played { view: self.view, changes: self.changes, next }
     }
 }

@@ -11,12 +11,7 @@ impl Player<'_> {
     pub(super) fn join_round(&mut self, group: usize, node: usize, step: usize) -> usize {
         let rounds = self.rounds.entry(group).or_default();
         let fits = rounds.last().is_some_and(|round| {
-            !round.over
-                && !round.joined
-                && !round
-                    .members
-                    .iter()
-                    .any(|member| self.live[*member].node == node)
+            !round.over && !round.joined && !round.members.iter().any(|member| self.live[*member].node == node)
         });
         if !fits {
             rounds.push(Round::default());
@@ -35,17 +30,9 @@ impl Player<'_> {
         }
         let yes = |step: &usize| {
             self.view.steps[*step].status == "completed"
-                && self.live[*step]
-                    .verdict
-                    .as_ref()
-                    .is_none_or(|verdict| verdict.approve)
+                && self.live[*step].verdict.as_ref().is_none_or(|verdict| verdict.approve)
         };
-        let open: Vec<usize> = state
-            .members
-            .iter()
-            .copied()
-            .filter(|step| self.live[*step].open)
-            .collect();
+        let open: Vec<usize> = state.members.iter().copied().filter(|step| self.live[*step].open).collect();
         let approved = state.members.iter().filter(|step| yes(step)).count();
         let met = state.met || approved >= rules.quorum;
         if !met {
@@ -67,9 +54,6 @@ impl Player<'_> {
     }
 
     fn round(&mut self, group: usize, round: usize) -> &mut Round {
-        &mut self
-            .rounds
-            .get_mut(&group)
-            .expect("a member of a round has made it")[round]
+        &mut self.rounds.get_mut(&group).expect("a member of a round has made it")[round]
     }
 }

@@ -28,29 +28,13 @@ impl Player<'_> {
         let visit = *visit;
         if visit > scenario.max_loops + 1 {
             let message = format!("{} was re-entered {} times", node.id, scenario.max_loops);
-            return self.fail(
-                at,
-                Reason {
-                    code: "LOOP_EXHAUSTED".to_owned(),
-                    message,
-                },
-            );
+            return self.fail(at, Reason { code: "LOOP_EXHAUSTED".to_owned(), message });
         }
         let step = self.live.len();
-        let group_round = node
-            .group
-            .map(|group| (group, self.join_round(group, index, step)));
+        let group_round = node.group.map(|group| (group, self.join_round(group, index, step)));
         let step_id = self.step_id(index, visit, parent, at);
         self.ids.insert(step_id.clone());
-        self.live.push(Live {
-            node: index,
-            visit,
-            phase: 0,
-            open: true,
-            group_round,
-            sla_set: false,
-            verdict: None,
-        });
+        self.live.push(Live { node: index, visit, phase: 0, open: true, group_round, sla_set: false, verdict: None });
         self.view.steps.push(Step {
             step_id,
             node_id: node.id.clone(),
@@ -75,11 +59,7 @@ impl Player<'_> {
             Parent::Group { group, last } => {
                 let id = format!("group_{}__to__{node}", scenario.groups[group].id);
                 // A group that is passed again has used its id up: the chain of its last member goes on instead.
-                if self.ids.contains(&id) {
-                    chained(last)
-                } else {
-                    id
-                }
+                if self.ids.contains(&id) { chained(last) } else { id }
             }
         };
         if id.is_empty() || self.ids.contains(&id) {
@@ -91,21 +71,13 @@ impl Player<'_> {
 
     fn begin_phase(&mut self, step: usize, at: i64) {
         let scenario = Arc::clone(&self.run.scenario);
-        let Live {
-            node: index,
-            visit,
-            phase,
-            sla_set,
-            ..
-        } = self.live[step];
+        let Live { node: index, visit, phase, sla_set, .. } = self.live[step];
         let node = &scenario.nodes[index];
         let Some(now) = node.path.get(phase) else {
             let end = *node.ends.at(visit);
             return self.end_step(step, end, at);
         };
-        now.status
-            .as_str()
-            .clone_into(&mut self.view.steps[step].status);
+        now.status.as_str().clone_into(&mut self.view.steps[step].status);
         self.changed(at);
         if now.status != Open::Pending {
             // A retried step keeps the time of its first start: the documentation has one `startedAt`.
@@ -117,9 +89,7 @@ impl Player<'_> {
                 let breach = at + self.draw(&node.id, sla, [u64::from(visit), 1 << 32]);
                 self.queue(breach, Happening::Sla { step });
             }
-            if node.is_human()
-                && self.run.decide.unwrap_or(*node.decide.at(visit)) == Decide::Manual
-            {
+            if node.is_human() && self.run.decide.unwrap_or(*node.decide.at(visit)) == Decide::Manual {
                 return;
             }
         }
@@ -150,10 +120,7 @@ impl Player<'_> {
         let rejected = match end {
             End::Completed => {
                 self.view.steps[step].output = self.output(step, at);
-                self.live[step]
-                    .verdict
-                    .as_ref()
-                    .is_some_and(|verdict| !verdict.approve)
+                self.live[step].verdict.as_ref().is_some_and(|verdict| !verdict.approve)
             }
             End::Failed => {
                 let error = node.error.clone().unwrap_or_else(|| Reason {
@@ -213,10 +180,7 @@ impl Player<'_> {
                 Some(error) => format!("{} failed: {}", node.id, error.message),
                 None => format!("{} breached its SLA and has no escalation edge", node.id),
             };
-            Reason {
-                code: code.to_owned(),
-                message,
-            }
+            Reason { code: code.to_owned(), message }
         });
         self.fail(at, reason);
     }
@@ -230,19 +194,12 @@ impl Player<'_> {
     }
 
     pub(super) fn close_all(&mut self, at: i64) {
-        let open: Vec<usize> = (0..self.live.len())
-            .filter(|step| self.live[*step].open)
-            .collect();
+        let open: Vec<usize> = (0..self.live.len()).filter(|step| self.live[*step].open).collect();
         self.cancel_steps(&open, at);
     }
 
     fn output(&self, step: usize, at: i64) -> Map<String, Value> {
-        let Live {
-            node,
-            visit,
-            verdict,
-            ..
-        } = &self.live[step];
+        let Live { node, visit, verdict, .. } = &self.live[step];
         let node = &self.run.scenario.nodes[*node];
         let mut output = node.output.clone();
         for value in output.values_mut() {
@@ -258,39 +215,13 @@ impl Player<'_> {
         let count = verdict.reviewers.len();
         let mut rng = draw::rng(self.run.seed, &node.id, [u64::from(*visit), u64::MAX - 1]);
         let decided: [(&str, Value); 7] = [
-            (
-                "decision",
-                if verdict.approve { "approve" } else { "reject" }.into(),
-            ),
-            (
-                "approveCount",
-                if verdict.approve { count } else { 0 }.into(),
-            ),
-            (
-                "rejectCount",
-                if verdict.approve { 0 } else { count }.into(),
-            ),
-            (
-                "reviewers",
-                verdict
-                    .reviewers
-                    .iter()
-                    .map(|reviewer| reviewer.id.clone())
-                    .collect(),
-            ),
+            ("decision", if verdict.approve { "approve" } else { "reject" }.into()),
+            ("approveCount", if verdict.approve { count } else { 0 }.into()),
+            ("rejectCount", if verdict.approve { 0 } else { count }.into()),
+            ("reviewers", verdict.reviewers.iter().map(|reviewer| reviewer.id.clone()).collect()),
             ("commentBody", verdict.comment.clone().into()),
-            (
-                "reviewerEmails",
-                verdict
-                    .reviewers
-                    .iter()
-                    .map(|reviewer| reviewer.email.clone())
-                    .collect(),
-            ),
-            (
-                "resumeKey",
-                format!("resume_{}_{}", node.id, draw::tail(&mut rng)).into(),
-            ),
+            ("reviewerEmails", verdict.reviewers.iter().map(|reviewer| reviewer.email.clone()).collect()),
+            ("resumeKey", format!("resume_{}_{}", node.id, draw::tail(&mut rng)).into()),
         ];
         output.extend(decided.map(|(key, value)| (key.to_owned(), value)));
         output

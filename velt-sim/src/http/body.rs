@@ -69,11 +69,7 @@ pub(crate) struct Body {
 
 impl Body {
     fn of(plan: Plan) -> Self {
-        Self {
-            plan,
-            control: None,
-            sent: None,
-        }
+        Self { plan, control: None, sent: None }
     }
 
     pub(crate) fn whole(bytes: Bytes) -> Self {
@@ -83,34 +79,18 @@ impl Body {
     /// Sends `sent`, having promised `missing` bytes more, then closes (or resets) the connection.
     pub(crate) fn cut(sent: Bytes, missing: u64, reset: bool) -> Self {
         let declared = sent.len() as u64 + missing;
-        Self::of(Plan::Cut {
-            sent,
-            declared,
-            reset,
-            flushed: false,
-        })
+        Self::of(Plan::Cut { sent, declared, reset, flushed: false })
     }
 
     pub(crate) fn trickle(bytes: Bytes, chunk: usize, every: Duration) -> Self {
         let declared = bytes.len() as u64;
-        Self::of(Plan::Trickle {
-            rest: bytes,
-            chunk: chunk.max(1),
-            every,
-            pause: None,
-            declared,
-        })
+        Self::of(Plan::Trickle { rest: bytes, chunk: chunk.max(1), every, pause: None, declared })
     }
 
     /// `head`, `filler` times the letter x, `tail`. Without a declared length it is sent in chunks.
     pub(crate) fn filled(head: Bytes, filler: u64, tail: Bytes, declare: bool) -> Self {
         let size = head.len() as u64 + filler + tail.len() as u64;
-        Self::of(Plan::Filled {
-            head,
-            filler,
-            tail,
-            declared: declare.then_some(size),
-        })
+        Self::of(Plan::Filled { head, filler, tail, declared: declare.then_some(size) })
     }
 
     pub(crate) fn on_sent(mut self, told: OnSent) -> Self {
@@ -143,20 +123,13 @@ impl hyper::body::Body for Body {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
         match &mut this.plan {
             Plan::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.finish();
-                if bytes.is_empty() {
-                    Poll::Ready(None)
-                } else {
-                    frame(bytes)
-                }
+                if bytes.is_empty() { Poll::Ready(None) } else { frame(bytes) }
             }
             Plan::Cut { sent, .. } if !sent.is_empty() => {
                 let bytes = std::mem::take(sent);
@@ -179,13 +152,7 @@ impl hyper::body::Body for Body {
                 this.plan = Plan::Done;
                 Poll::Ready(None)
             }
-            Plan::Trickle {
-                rest,
-                chunk,
-                every,
-                pause,
-                ..
-            } => {
+            Plan::Trickle { rest, chunk, every, pause, .. } => {
                 if let Some(waiting) = pause {
                     std::task::ready!(waiting.as_mut().poll(cx));
                 }
@@ -206,9 +173,7 @@ impl hyper::body::Body for Body {
                     this.finish();
                     return frame(bytes);
                 }
-                let length = usize::try_from(*filler)
-                    .unwrap_or(usize::MAX)
-                    .min(FILLER.len());
+                let length = usize::try_from(*filler).unwrap_or(usize::MAX).min(FILLER.len());
                 *filler -= length as u64;
                 frame(Bytes::from_static(&FILLER[..length]))
             }

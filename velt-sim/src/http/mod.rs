@@ -57,18 +57,11 @@ pub(crate) enum Reply {
 }
 
 impl Reply {
-    pub(crate) fn send(
-        status: StatusCode,
-        content_type: &'static str,
-        body: impl Into<Bytes>,
-    ) -> Self {
+    pub(crate) fn send(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         Self::Send {
             after: Duration::ZERO,
             status,
-            headers: vec![(
-                hyper::header::CONTENT_TYPE,
-                HeaderValue::from_static(content_type),
-            )],
+            headers: vec![(hyper::header::CONTENT_TYPE, HeaderValue::from_static(content_type))],
             body: Body::whole(body.into()),
         }
     }
@@ -93,50 +86,34 @@ struct Running {
 }
 
 impl Server {
-    pub(crate) fn start(
-        addr: SocketAddr,
-        name: &str,
-        service: Arc<dyn Service>,
-    ) -> io::Result<Self> {
+    pub(crate) fn start(addr: SocketAddr, name: &str, service: Arc<dyn Service>) -> io::Result<Self> {
         let listener = TcpListener::bind(addr)?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                let runtime = match tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                {
-                    Ok(runtime) => runtime,
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    return;
+                }
+            };
+            runtime.block_on(async {
+                match tokio::net::TcpListener::from_std(listener) {
+                    Ok(listener) => {
+                        let _ = ready.send(Ok(()));
+                        accept(listener, service, stopped).await;
+                    }
                     Err(error) => {
                         let _ = ready.send(Err(error));
-                        return;
                     }
-                };
-                runtime.block_on(async {
-                    match tokio::net::TcpListener::from_std(listener) {
-                        Ok(listener) => {
-                            let _ = ready.send(Ok(()));
-                            accept(listener, service, stopped).await;
-                        }
-                        Err(error) => {
-                            let _ = ready.send(Err(error));
-                        }
-                    }
-                });
-            })?;
-        is_ready.recv().unwrap_or_else(|_| {
-            Err(io::Error::other(
-                "the server's thread ended before it was ready",
-            ))
+                }
+            });
         })?;
-        Ok(Self {
-            addr,
-            stop: Mutex::new(Some(Running { stop, thread })),
-        })
+        is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("the server's thread ended before it was ready")))?;
+        Ok(Self { addr, stop: Mutex::new(Some(Running { stop, thread })) })
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -145,11 +122,7 @@ impl Server {
 
     /// Idempotent. When it returns, the port is free and every connection is closed.
     pub(crate) fn stop(&self) {
-        let running = self
-            .stop
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let running = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Running { stop, thread }) = running else {
             return;
         };
@@ -167,11 +140,7 @@ impl Drop for Server {
     }
 }
 
-async fn accept(
-    listener: tokio::net::TcpListener,
-    service: Arc<dyn Service>,
-    mut stopped: oneshot::Receiver<()>,
-) {
+async fn accept(listener: tokio::net::TcpListener, service: Arc<dyn Service>, mut stopped: oneshot::Receiver<()>) {
     loop {
         let accepted = tokio::select! {
             biased;
@@ -194,9 +163,7 @@ async fn serve(stream: tokio::net::TcpStream, service: Arc<dyn Service>) {
     let io = Wire::new(TokioIo::new(stream), Arc::clone(&control));
     let handler = service_fn(|request| handle(request, Arc::clone(&service), Arc::clone(&control)));
     // No header time-out: an idle keep-alive connection is the client's to close.
-    let connection = hyper::server::conn::http1::Builder::new()
-        .header_read_timeout(None)
-        .serve_connection(io, handler);
+    let connection = hyper::server::conn::http1::Builder::new().header_read_timeout(None).serve_connection(io, handler);
     tokio::select! {
         biased;
         () = control.reset_wanted() => {}
@@ -213,27 +180,14 @@ async fn handle(
     let wall_ms = wall_ms();
     let (head, body) = request.into_parts();
     let Ok(body) = Limited::new(body, MAX_REQUEST_BODY).collect().await else {
-        let mut response = Response::new(Body::whole(Bytes::from_static(
-            b"request body too large or cut short\n",
-        )));
+        let mut response = Response::new(Body::whole(Bytes::from_static(b"request body too large or cut short\n")));
         *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
         return Ok(response);
     };
-    let request = Request {
-        arrived,
-        wall_ms,
-        method: head.method,
-        uri: head.uri,
-        headers: head.headers,
-        body: body.to_bytes(),
-    };
+    let request =
+        Request { arrived, wall_ms, method: head.method, uri: head.uri, headers: head.headers, body: body.to_bytes() };
     match service.answer(request) {
-        Reply::Send {
-            after,
-            status,
-            headers,
-            mut body,
-        } => {
+        Reply::Send { after, status, headers, mut body } => {
             if !after.is_zero() {
                 tokio::time::sleep(after).await;
             }
@@ -245,9 +199,7 @@ async fn handle(
                 response.headers_mut().append(name, value);
             }
             if let Some(declared) = declared {
-                response
-                    .headers_mut()
-                    .insert(CONTENT_LENGTH, HeaderValue::from(declared));
+                response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(declared));
             }
             Ok(response)
         }
@@ -263,8 +215,6 @@ async fn handle(
 }
 
 pub(crate) fn wall_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

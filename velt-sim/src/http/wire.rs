@@ -47,12 +47,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(stream: TokioIo<TcpStream>, control: Arc<Control>) -> Self {
-        Self {
-            stream,
-            control,
-            page: vec![0; PAGE].into(),
-            end_held_back: false,
-        }
+        Self { stream, control, page: vec![0; PAGE].into(), end_held_back: false }
     }
 }
 
@@ -66,11 +61,7 @@ impl Drop for Wire {
 }
 
 impl Read for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         // Through a page of our own: only so can the end be seen before hyper sees it.
         let this = &mut *self;
         let space = this.page.len().min(buf.remaining());
@@ -90,11 +81,7 @@ impl Read for Wire {
 }
 
 impl Write for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 

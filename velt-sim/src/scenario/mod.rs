@@ -106,8 +106,7 @@ impl Open {
     fn may_become(self, next: Self) -> bool {
         matches!(
             (self, next),
-            (Self::Pending | Self::Waiting, Self::Running)
-                | (Self::Running, Self::Waiting | Self::Pending)
+            (Self::Pending | Self::Waiting, Self::Running) | (Self::Running, Self::Waiting | Self::Pending)
         )
     }
 }
@@ -161,10 +160,7 @@ impl Scenario {
 
     /// The scenarios that come with this crate.
     pub fn shipped() -> Vec<Self> {
-        SHIPPED
-            .iter()
-            .map(|text| Self::parse(text).expect("the shipped scenarios are parsed by a test"))
-            .collect()
+        SHIPPED.iter().map(|text| Self::parse(text).expect("the shipped scenarios are parsed by a test")).collect()
     }
 }
 

@@ -22,11 +22,7 @@ pub struct ScenarioError {
 
 impl fmt::Display for ScenarioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "line {}, column {}: {}",
-            self.line, self.column, self.message
-        )
+        write!(f, "line {}, column {}: {}", self.line, self.column, self.message)
     }
 }
 
@@ -147,42 +143,26 @@ fn check(raw: RawScenario) -> Result<Scenario, Mistake> {
     let mut nodes = Index::new();
     for (at, node) in raw.node.iter().enumerate() {
         if nodes.insert(valid_id(&node.id)?, at).is_some() {
-            return Err((
-                node.id.span(),
-                format!("node `{}` is there twice", node.id.get_ref()),
-            ));
+            return Err((node.id.span(), format!("node `{}` is there twice", node.id.get_ref())));
         }
         if at == MAX_NODES {
-            return Err((
-                node.id.span(),
-                format!("a definition has at most {MAX_NODES} nodes"),
-            ));
+            return Err((node.id.span(), format!("a definition has at most {MAX_NODES} nodes")));
         }
     }
     let mut groups = Index::new();
     for (at, group) in raw.group.iter().enumerate() {
         if groups.insert(valid_id(&group.id)?, at).is_some() {
-            return Err((
-                group.id.span(),
-                format!("group `{}` is there twice", group.id.get_ref()),
-            ));
+            return Err((group.id.span(), format!("group `{}` is there twice", group.id.get_ref())));
         }
     }
     if *raw.max_loops.get_ref() > 20 {
-        return Err((
-            raw.max_loops.span(),
-            "a loop re-enters a region at most 20 times".to_owned(),
-        ));
+        return Err((raw.max_loops.span(), "a loop re-enters a region at most 20 times".to_owned()));
     }
     let start = targets(raw.start.get_ref(), &nodes)?;
     if start.is_empty() {
         return Err((raw.start.span(), "`start` names no node".to_owned()));
     }
-    let checked_nodes = raw
-        .node
-        .iter()
-        .map(|node| check_node(node, &nodes, &groups))
-        .collect::<Result<Vec<_>, _>>()?;
+    let checked_nodes = raw.node.iter().map(|node| check_node(node, &nodes, &groups)).collect::<Result<Vec<_>, _>>()?;
     let checked_groups = raw
         .group
         .iter()
@@ -207,10 +187,7 @@ fn check(raw: RawScenario) -> Result<Scenario, Mistake> {
 }
 
 fn members(nodes: &[Node], group: usize) -> usize {
-    nodes
-        .iter()
-        .filter(|node| node.group == Some(group))
-        .count()
+    nodes.iter().filter(|node| node.group == Some(group)).count()
 }
 
 fn check_node(raw: &RawNode, nodes: &Index<'_>, groups: &Index<'_>) -> Result<Node, Mistake> {
@@ -220,12 +197,11 @@ fn check_node(raw: &RawNode, nodes: &Index<'_>, groups: &Index<'_>) -> Result<No
     }
     let group = match &raw.group {
         None => None,
-        Some(name) => Some(*groups.get(name.get_ref().as_str()).ok_or_else(|| {
-            (
-                name.span(),
-                format!("there is no [[group]] with the id `{}`", name.get_ref()),
-            )
-        })?),
+        Some(name) => Some(
+            *groups
+                .get(name.get_ref().as_str())
+                .ok_or_else(|| (name.span(), format!("there is no [[group]] with the id `{}`", name.get_ref())))?,
+        ),
     };
     let path = match &raw.path {
         Some(path) => check_path(path)?,
@@ -234,51 +210,33 @@ fn check_node(raw: &RawNode, nodes: &Index<'_>, groups: &Index<'_>) -> Result<No
     let waits = path.iter().any(|phase| phase.status == Open::Waiting);
     if let Some(decide) = &raw.decide {
         if kind != "human" {
-            return Err((
-                decide.span(),
-                "only a step of type human is decided".to_owned(),
-            ));
+            return Err((decide.span(), "only a step of type human is decided".to_owned()));
         }
         if !waits {
-            return Err((
-                decide.span(),
-                "a step that never waits can't be decided".to_owned(),
-            ));
+            return Err((decide.span(), "a step that never waits can't be decided".to_owned()));
         }
     }
     if let Some(sla) = &raw.sla
         && !waits
     {
-        return Err((
-            sla.span(),
-            "the SLA counts while a step waits, and this one never does".to_owned(),
-        ));
+        return Err((sla.span(), "the SLA counts while a step waits, and this one never does".to_owned()));
     }
     let id = raw.id.get_ref().clone();
     let reviewers = raw.reviewers.clone().unwrap_or_else(|| {
         let name = id.strip_prefix("human-").unwrap_or(&id);
-        vec![Reviewer {
-            id: format!("user-{name}"),
-            email: format!("{name}@example.com"),
-        }]
+        vec![Reviewer { id: format!("user-{name}"), email: format!("{name}@example.com") }]
     });
     Ok(Node {
         kind,
         group,
         path,
-        ends: raw
-            .ends
-            .clone()
-            .unwrap_or_else(|| PerVisit::always(End::Completed)),
-        decide: raw.decide.as_ref().map_or_else(
-            || PerVisit::always(Decide::Approve),
-            |decide| decide.get_ref().clone(),
-        ),
+        ends: raw.ends.clone().unwrap_or_else(|| PerVisit::always(End::Completed)),
+        decide: raw
+            .decide
+            .as_ref()
+            .map_or_else(|| PerVisit::always(Decide::Approve), |decide| decide.get_ref().clone()),
         sla: raw.sla.as_ref().map(|sla| *sla.get_ref()),
-        comment: raw
-            .comment
-            .clone()
-            .unwrap_or_else(|| PerVisit::always(String::new())),
+        comment: raw.comment.clone().unwrap_or_else(|| PerVisit::always(String::new())),
         reviewers,
         output: raw.output.clone(),
         error: raw.error.clone(),
@@ -301,46 +259,22 @@ fn check_path(raw: &Spanned<Vec<RawPhase>>) -> Result<Vec<Phase>, Mistake> {
         };
         if !possible {
             let after = before.map_or("the beginning", Open::as_str);
-            return Err((
-                phase.status.span(),
-                format!("a step can't be `{}` right after {after}", status.as_str()),
-            ));
+            return Err((phase.status.span(), format!("a step can't be `{}` right after {after}", status.as_str())));
         }
         before = Some(status);
     }
     if before.is_none() {
-        return Err((
-            raw.span(),
-            "`path` is empty: leave it out for the usual one".to_owned(),
-        ));
+        return Err((raw.span(), "`path` is empty: leave it out for the usual one".to_owned()));
     }
-    Ok(raw
-        .get_ref()
-        .iter()
-        .map(|phase| Phase {
-            status: *phase.status.get_ref(),
-            span: phase.r#for,
-        })
-        .collect())
+    Ok(raw.get_ref().iter().map(|phase| Phase { status: *phase.status.get_ref(), span: phase.r#for }).collect())
 }
 
 fn usual_path(kind: &str) -> Vec<Phase> {
-    let phase = |status, min, max| Phase {
-        status,
-        span: Span { min, max },
-    };
-    let mut path = vec![
-        phase(Open::Pending, 50, 150),
-        phase(Open::Running, 100, 300),
-    ];
+    let phase = |status, min, max| Phase { status, span: Span { min, max } };
+    let mut path = vec![phase(Open::Pending, 50, 150), phase(Open::Running, 100, 300)];
     match kind {
         "human" => path.push(phase(Open::Waiting, 30_000, 120_000)),
-        "agent" => {
-            path[1].span = Span {
-                min: 1_000,
-                max: 5_000,
-            }
-        }
+        "agent" => path[1].span = Span { min: 1_000, max: 5_000 },
         _ => {}
     }
     path
@@ -348,19 +282,13 @@ fn usual_path(kind: &str) -> Vec<Phase> {
 
 fn check_group(raw: &RawGroup, members: usize, nodes: &Index<'_>) -> Result<Group, Mistake> {
     if members == 0 {
-        return Err((
-            raw.id.span(),
-            format!("no node is in the group `{}`", raw.id.get_ref()),
-        ));
+        return Err((raw.id.span(), format!("no node is in the group `{}`", raw.id.get_ref())));
     }
     let quorum = match &raw.quorum {
         None => members,
         Some(quorum) if (1..=members).contains(quorum.get_ref()) => *quorum.get_ref(),
         Some(quorum) => {
-            return Err((
-                quorum.span(),
-                format!("the quorum of {members} members is 1 to {members}"),
-            ));
+            return Err((quorum.span(), format!("the quorum of {members} members is 1 to {members}")));
         }
     };
     Ok(Group {
@@ -377,12 +305,10 @@ fn targets(names: &[Spanned<String>], nodes: &Index<'_>) -> Result<Vec<usize>, M
     names
         .iter()
         .map(|name| {
-            nodes.get(name.get_ref().as_str()).copied().ok_or_else(|| {
-                (
-                    name.span(),
-                    format!("there is no [[node]] with the id `{}`", name.get_ref()),
-                )
-            })
+            nodes
+                .get(name.get_ref().as_str())
+                .copied()
+                .ok_or_else(|| (name.span(), format!("there is no [[node]] with the id `{}`", name.get_ref())))
         })
         .collect()
 }
@@ -392,10 +318,7 @@ fn valid_id(id: &Spanned<String>) -> Result<&str, Mistake> {
     let text = id.get_ref();
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
     if text.is_empty() || text.len() > 64 || !text.chars().all(fine) {
-        return Err((
-            id.span(),
-            format!("`{text}` is no id: 1 to 64 of A-Z a-z 0-9 - _ . :"),
-        ));
+        return Err((id.span(), format!("`{text}` is no id: 1 to 64 of A-Z a-z 0-9 - _ . :")));
     }
     Ok(text)
 }

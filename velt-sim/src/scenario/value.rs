@@ -27,9 +27,7 @@ impl Span {
 
 /// `250`, `"250ms"`, `"2s"`, `"5m"`, `"72h"`, `"30d"`: milliseconds.
 fn parse_ms(text: &str) -> Option<u64> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor = match unit.trim() {
         "ms" => 1,
@@ -40,11 +38,7 @@ fn parse_ms(text: &str) -> Option<u64> {
         _ => return None,
     };
     // A century is enough for a script, and keeps every sum of times far from overflow.
-    number
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(factor)
-        .filter(|ms| *ms <= MAX_MS)
+    number.parse::<u64>().ok()?.checked_mul(factor).filter(|ms| *ms <= MAX_MS)
 }
 
 const MAX_MS: u64 = 100 * 366 * 86_400_000;
@@ -54,11 +48,7 @@ struct Ms(u64);
 impl<'de> Deserialize<'de> for Ms {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Span { min, max } = Span::deserialize(deserializer)?;
-        if min == max {
-            Ok(Self(min))
-        } else {
-            Err(D::Error::custom("a range within a range"))
-        }
+        if min == max { Ok(Self(min)) } else { Err(D::Error::custom("a range within a range")) }
     }
 }
 
@@ -81,7 +71,9 @@ impl<'de> Deserialize<'de> for Span {
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
                 parse_ms(text).map(Span::fixed).ok_or_else(|| {
-                    E::custom(format_args!("`{text}` is no duration: write 250 (milliseconds), \"2s\", \"5m\" or \"72h\""))
+                    E::custom(format_args!(
+                        "`{text}` is no duration: write 250 (milliseconds), \"2s\", \"5m\" or \"72h\""
+                    ))
                 })
             }
 
@@ -92,10 +84,7 @@ impl<'de> Deserialize<'de> for Span {
                     min: Ms,
                     max: Ms,
                 }
-                let Range {
-                    min: Ms(min),
-                    max: Ms(max),
-                } = Range::deserialize(value::MapAccessDeserializer::new(map))?;
+                let Range { min: Ms(min), max: Ms(max) } = Range::deserialize(value::MapAccessDeserializer::new(map))?;
                 if min > max {
                     return Err(A::Error::custom("`min` is above `max`"));
                 }
@@ -142,9 +131,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for PerVisit<T> {
                     values.push(value);
                 }
                 if values.is_empty() {
-                    return Err(A::Error::custom(
-                        "an empty array says nothing: leave the key out",
-                    ));
+                    return Err(A::Error::custom("an empty array says nothing: leave the key out"));
                 }
                 Ok(PerVisit(values))
             }

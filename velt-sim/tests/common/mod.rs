@@ -52,17 +52,8 @@ impl Response {
     /// HTTP code and envelope status.
     pub fn error(&self) -> (u16, String) {
         let body = self.json();
-        assert!(
-            body["error"]["details"].is_object() && body["error"]["message"].is_string(),
-            "{body}"
-        );
-        (
-            self.status,
-            body["error"]["status"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned(),
-        )
+        assert!(body["error"]["details"].is_object() && body["error"]["message"].is_string(), "{body}");
+        (self.status, body["error"]["status"].as_str().unwrap_or_default().to_owned())
     }
 }
 
@@ -85,19 +76,14 @@ pub async fn exchange(
     headers: &[(&str, &str)],
     body: &str,
 ) -> io::Result<Response> {
-    let mut request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: sim\r\ncontent-length: {}\r\n",
-        body.len()
-    );
+    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: sim\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in headers {
         request.extend([name, ": ", value, "\r\n"]);
     }
     request += "\r\n";
     request += body;
     stream.write_all(request.as_bytes()).await?;
-    tokio::time::timeout(LIMIT, read(stream))
-        .await
-        .map_err(|_| io::Error::from(ErrorKind::TimedOut))?
+    tokio::time::timeout(LIMIT, read(stream)).await.map_err(|_| io::Error::from(ErrorKind::TimedOut))?
 }
 
 /// Reads one answer; a connection that ends without one is an error.
@@ -124,20 +110,11 @@ async fn read(stream: &mut TcpStream) -> io::Result<Response> {
         };
         let head = String::from_utf8_lossy(&bytes[..split]).into_owned();
         let status = head[9..12].parse().expect("a status line");
-        let mut response = Response {
-            status,
-            head,
-            body: bytes[split + 4..].to_vec(),
-            ending: Ending::Whole,
-        };
-        let promised: Option<usize> = response
-            .header("content-length")
-            .and_then(|length| length.parse().ok());
+        let mut response = Response { status, head, body: bytes[split + 4..].to_vec(), ending: Ending::Whole };
+        let promised: Option<usize> = response.header("content-length").and_then(|length| length.parse().ok());
         let complete = match promised {
             Some(length) => response.body.len() >= length,
-            None if response.header("transfer-encoding").is_some() => {
-                response.body.ends_with(b"0\r\n\r\n")
-            }
+            None if response.header("transfer-encoding").is_some() => response.body.ends_with(b"0\r\n\r\n"),
             None => true,
         };
         if complete {
@@ -152,44 +129,22 @@ async fn read(stream: &mut TcpStream) -> io::Result<Response> {
 
 pub const GET: &str = "/v2/workflow/executions/get";
 
-pub const HEADERS: [(&str, &str); 3] = [
-    ("content-type", "application/json"),
-    ("x-velt-api-key", API_KEY),
-    ("x-velt-auth-token", AUTH_TOKEN),
-];
+pub const HEADERS: [(&str, &str); 3] =
+    [("content-type", "application/json"), ("x-velt-api-key", API_KEY), ("x-velt-auth-token", AUTH_TOKEN)];
 
 /// Reads an execution as a client with good credentials does.
 pub async fn get(sim: &Sim, id: &str) -> io::Result<Response> {
-    send(
-        sim.addr(),
-        "POST",
-        GET,
-        &HEADERS,
-        &json!({"data": {"executionId": id}}).to_string(),
-    )
-    .await
+    send(sim.addr(), "POST", GET, &HEADERS, &json!({"data": {"executionId": id}}).to_string()).await
 }
 
 /// A control over HTTP.
 pub async fn control(sim: &Sim, method: &str, path: &str, body: &Value) -> (u16, Value) {
-    let body = if body.is_null() {
-        String::new()
-    } else {
-        body.to_string()
-    };
-    let response = send(sim.addr(), method, path, &[], &body)
-        .await
-        .expect("controls always answer");
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let response = send(sim.addr(), method, path, &[], &body).await.expect("controls always answer");
     (response.status, response.json())
 }
 
 /// Time stands still until a test moves it.
 pub fn still() -> Sim {
-    Sim::start(
-        Settings::default()
-            .speed(0.0)
-            .epoch_ms(1_777_374_504_364)
-            .seed(7),
-    )
-    .expect("loopback has free ports")
+    Sim::start(Settings::default().speed(0.0).epoch_ms(1_777_374_504_364).seed(7)).expect("loopback has free ports")
 }

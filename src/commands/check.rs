@@ -1,0 +1,117 @@
+//! `velt-watch check`: is this configuration good, and what does it come to? It never prints a secret.
+
+use std::io::Write;
+
+use secrecy::ExposeSecret;
+
+use crate::{
+    config::{self, Config, Given, SecretSource, SinkKind, StatePath, StdoutFormat, secret::Environment},
+    daemon::Failure,
+    exit::Exit,
+    plain,
+    watch::list::WatchFile,
+};
+
+pub(super) fn run(given: &Given, environment: &Environment, out: &mut impl Write) -> Result<Exit, Failure> {
+    let loaded = config::load(given, environment)?;
+    let config = &loaded.config;
+    match &loaded.file {
+        Some(file) => writeln!(out, "configuration   {}", file.display())?,
+        None => writeln!(out, "configuration   none found; defaults and environment")?,
+    }
+    settings(config, out)?;
+    sinks(config, environment, out)?;
+    let mut problems = 0;
+    let named = config.watch.executions.len();
+    match &config.watch.file {
+        None => writeln!(out, "watching        {named} named in the configuration")?,
+        Some(path) => {
+            let mut file = WatchFile::new(path);
+            let unreadable = |error| Failure::Wiring(format!("watch.file: {} can't be read: {error}", path.display()));
+            let mut list = file.open().map_err(unreadable)?;
+            // A last line without an end counts here: nobody is writing while somebody checks.
+            if let crate::watch::list::Look::Changed(settled) = file.look() {
+                list = settled;
+            }
+            writeln!(
+                out,
+                "watching        {named} named in the configuration, {} in {}",
+                list.entries.len(),
+                path.display()
+            )?;
+            for problem in &list.problems {
+                writeln!(out, "{}", file.describe(problem))?;
+            }
+            problems = list.problems.len();
+        }
+    }
+    for warning in &loaded.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    let verdict = match problems {
+        0 => "the configuration is good",
+        _ => "the configuration is good; the watch file has lines that are skipped",
+    };
+    writeln!(out, "{verdict}")?;
+    Ok(Exit::Done)
+}
+
+fn settings(config: &Config, out: &mut impl Write) -> std::io::Result<()> {
+    let say = plain::duration;
+    let Config { api, poll, state, watch, log, daemon, .. } = config;
+    writeln!(out, "api.url         {}", api.url)?;
+    writeln!(out, "api.api_key     set, {}", api.api_key.describe())?;
+    writeln!(out, "api.auth_token  set, {}", api.auth_token.describe())?;
+    writeln!(
+        out,
+        "api             timeout {}, connect_timeout {}, max_response_bytes {}",
+        say(api.timeout),
+        say(api.connect_timeout),
+        api.max_response_bytes
+    )?;
+    writeln!(
+        out,
+        "poll            every {} to {}, growing by {}, jitter {}; {} requests/s, {} at once",
+        say(poll.pace.initial()),
+        say(poll.pace.max()),
+        poll.pace.multiplier(),
+        poll.pace.jitter(),
+        poll.rate_limit.per_second(),
+        poll.max_in_flight
+    )?;
+    writeln!(out, "watch           not_found_grace {}", say(watch.not_found_grace))?;
+    match &state.path {
+        StatePath::Memory => writeln!(out, "state           in memory: nothing is kept")?,
+        StatePath::File(path) => {
+            writeln!(out, "state           {}, kept for {}", path.display(), say(state.retention))?
+        }
+    }
+    writeln!(out, "log             {}; shutdown_grace {}", log.level, say(daemon.shutdown_grace))
+}
+
+fn sinks(config: &Config, environment: &Environment, out: &mut impl Write) -> std::io::Result<()> {
+    for sink in &config.sinks {
+        let what = match &sink.kind {
+            SinkKind::Stdout { format: StdoutFormat::Json } => "standard output, json".to_owned(),
+            SinkKind::Stdout { format: StdoutFormat::Text } => "standard output, text".to_owned(),
+            SinkKind::Webhook(webhook) => {
+                let headers = webhook.headers.len();
+                format!("webhook to {}, json, {headers} headers", host(&webhook.url, environment))
+            }
+        };
+        writeln!(out, "sink            {}: {what}", plain::escape(sink.name.as_str()))?;
+    }
+    Ok(())
+}
+
+/// Scheme and host of a URL: its path may hold a token.
+fn host(url: &SecretSource, environment: &Environment) -> String {
+    let url = url.read(environment).ok().and_then(|url| reqwest::Url::parse(url.expose_secret()).ok());
+    url.map_or_else(
+        || "an unreadable URL".into(),
+        |url| match url.host_str() {
+            Some(host) => format!("{}://{host}/…", url.scheme()),
+            None => "a URL without a host".into(),
+        },
+    )
+}

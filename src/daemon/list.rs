@@ -1,0 +1,130 @@
+//! The list of what to watch, from all its sources, kept up to date.
+
+use std::{collections::HashSet, mem};
+
+use tracing::warn;
+
+use super::Failure;
+use crate::{
+    config::{Config, secret::Stamp},
+    plain,
+    velt::model::ExecutionId,
+    watch::list::{Entry, List, Look, WatchFile},
+};
+
+pub(super) struct Lister {
+    /// From arguments, standard input and `watch.executions`.
+    fixed: Vec<Entry>,
+    file: Option<WatchFile>,
+    from_file: Vec<Entry>,
+    /// Lines that were warned about, so that an unchanged bad line is not told again with every edit.
+    warned: HashSet<String>,
+    stamps: Option<[Option<Stamp>; 2]>,
+}
+
+impl Lister {
+    pub(super) fn new(ids: &[Entry], config: &Config) -> Self {
+        let configured = config.watch.executions.iter().cloned().map(Entry::from);
+        Self {
+            fixed: ids.iter().cloned().chain(configured).collect(),
+            file: config.watch.file.as_ref().map(WatchFile::new),
+            from_file: vec![],
+            warned: HashSet::new(),
+            stamps: None,
+        }
+    }
+
+    /// The list at start. A watch file that can't be read is a mistake in the configuration here, not yet something that vanished.
+    pub(super) async fn open(&mut self) -> Result<Vec<Entry>, Failure> {
+        if let Some(mut file) = self.file.take() {
+            let (file, opened) = blocking(move || {
+                let opened = file.open();
+                (file, opened)
+            })
+            .await;
+            let path = file.path().display().to_string();
+            self.file = Some(file);
+            let list = opened.map_err(|error| Failure::Wiring(format!("watch.file: {path} can't be read: {error}")))?;
+            self.take(list);
+        }
+        Ok(self.entries())
+    }
+
+    /// Whether a last line without an end waits for another look.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.file.as_ref().is_some_and(WatchFile::is_unsettled)
+    }
+
+    /// The list, if it has changed since the last look.
+    pub(super) async fn look(&mut self) -> Option<Vec<Entry>> {
+        let mut file = self.file.take()?;
+        let (file, look) = blocking(move || {
+            let look = file.look();
+            (file, look)
+        })
+        .await;
+        let path = file.path().display().to_string();
+        self.file = Some(file);
+        match look {
+            Look::Unchanged => None,
+            Look::Vanished(why) => {
+                warn!("the watch file {path} can't be read; the last list stays in force: {}", plain::escape(&why));
+                None
+            }
+            Look::Changed(list) => {
+                self.take(list);
+                Some(self.entries())
+            }
+        }
+    }
+
+    fn take(&mut self, list: List) {
+        let Some(file) = &self.file else { return };
+        let warnings: HashSet<String> = list.problems.iter().map(|problem| file.describe(problem)).collect();
+        let mut fresh: Vec<&String> = warnings.difference(&self.warned).collect();
+        fresh.sort();
+        // A file of another kind altogether would fill the log.
+        for warning in fresh.iter().take(20) {
+            warn!("{warning}");
+        }
+        if fresh.len() > 20 {
+            warn!("{} more lines of {} are skipped", fresh.len() - 20, file.path().display());
+        }
+        self.warned = warnings;
+        self.from_file = list.entries;
+    }
+
+    /// Other sources from now on (a reload); the watch file's last list stays until the new one is read.
+    pub(super) async fn replace(&mut self, other: Self) -> Result<Vec<Entry>, Failure> {
+        let old = mem::replace(self, other);
+        match self.open().await {
+            Ok(entries) => Ok(entries),
+            Err(failure) => {
+                *self = old;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Everything listed; the first of two equal IDs counts.
+    fn entries(&self) -> Vec<Entry> {
+        let mut seen = HashSet::new();
+        self.fixed.iter().chain(&self.from_file).filter(|entry| seen.insert(&entry.id)).cloned().collect()
+    }
+
+    pub(super) fn listed(&self) -> HashSet<ExecutionId> {
+        self.fixed.iter().chain(&self.from_file).map(|entry| entry.id.clone()).collect()
+    }
+
+    /// Whether a file that holds a credential is another one than at the last look.
+    pub(super) fn credentials_changed(&mut self, config: &Config) -> bool {
+        let stamps = [config.api.api_key.stamp(), config.api.auth_token.stamp()];
+        let before = self.stamps.replace(stamps);
+        before.is_some_and(|before| before != stamps)
+    }
+}
+
+/// Files can be slow (a network file system): never on the runtime's threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("reading a list does not panic")
+}

@@ -1,0 +1,546 @@
+//! Wiring: makes the parts, lets them run, and takes them down in order. It decides nothing about executions or deliveries.
+
+mod end;
+mod list;
+mod reload;
+mod sinks;
+
+use std::{io, sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use self::{
+    end::{Delivered, verdict},
+    list::Lister,
+    sinks::Stream,
+};
+use crate::{
+    cli::{Cli, IdArgument},
+    clock::{Clock, Time},
+    config::{self, Config, ConfigErrors, Given, Loaded, StatePath, secret::Environment},
+    deliver::{self, Dispatcher, Notice},
+    exit::Exit,
+    lifecycle::{Signals, Stop, Wish},
+    route::Routes,
+    store::{Access, Handle, SqliteStore, StoreError},
+    systemd,
+    velt::client::{Client, ClientError},
+    watch::{
+        list::{self as lines, Entry},
+        run::{self as watching, Command, Ended, Lost, Report, World},
+        watcher::{Mode, Settings},
+    },
+};
+
+/// What this process was asked to do.
+#[derive(Debug)]
+pub struct Order {
+    /// IDs from arguments and standard input.
+    ids: Vec<Entry>,
+    given: Given,
+    loaded: Loaded,
+    environment: Environment,
+    mode: Mode,
+    timeout: Option<Duration>,
+    exit_status: bool,
+}
+
+impl Order {
+    pub fn new(cli: &Cli, ids: Vec<Entry>, given: Given, loaded: Loaded, environment: Environment) -> Self {
+        let watch = &loaded.config.watch;
+        let mode = match watch.exit_when_done {
+            _ if cli.once => Mode::Once,
+            Some(true) => Mode::UntilDone,
+            Some(false) => Mode::Forever,
+            None if watch.file.is_none() => Mode::UntilDone,
+            None => Mode::Forever,
+        };
+        Self { ids, given, environment, mode, timeout: cli.timeout, exit_status: cli.exit_status, loaded }
+    }
+}
+
+/// Why the process can't do what it was asked to.
+#[derive(Debug, Error)]
+pub enum Failure {
+    #[error("{0}")]
+    Usage(String),
+    #[error("invalid configuration\n{0}")]
+    Config(#[from] ConfigErrors),
+    #[error("invalid configuration\n{0}")]
+    Wiring(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0:#}")]
+    Unexpected(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Failure {
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) => Exit::Usage,
+            Self::Config(_) | Self::Wiring(_) => Exit::Config,
+            Self::Store(StoreError::Busy { .. }) => Exit::StateBusy,
+            Self::Store(_) => Exit::State,
+            Self::Unexpected(_) => Exit::Unexpected,
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::Wiring(error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Unexpected(error.into())
+    }
+}
+
+/// The IDs of the command line; `-` stands for those on `stdin`, in the watch file's line format.
+pub fn ids(cli: &Cli, mut stdin: impl io::Read) -> Result<Vec<Entry>, Failure> {
+    let mut entries: Vec<Entry> = vec![];
+    let mut read = false;
+    for id in &cli.ids {
+        match id {
+            IdArgument::Id(id) => entries.push(id.clone().into()),
+            IdArgument::Stdin if read => {}
+            IdArgument::Stdin => {
+                read = true;
+                let mut text = vec![];
+                stdin.read_to_end(&mut text).map_err(|error| Failure::Usage(format!("standard input: {error}")))?;
+                let list = lines::parse(&text);
+                if let Some(problem) = list.problems.first() {
+                    return Err(Failure::Usage(format!("standard input, line {}: {}", problem.line, problem.what)));
+                }
+                if list.entries.is_empty() {
+                    return Err(Failure::Usage("standard input holds no execution ID".into()));
+                }
+                entries.extend(list.entries);
+            }
+        }
+    }
+    Ok(entries)
+}
+
+pub fn open_state(path: &StatePath, access: Access) -> Result<SqliteStore, StoreError> {
+    match path {
+        StatePath::Memory => SqliteStore::in_memory(),
+        StatePath::File(path) => SqliteStore::open(path, access),
+    }
+}
+
+/// How often the watch file and credential files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the state is asked whether another process wrote to it, and whether it is still there.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
+/// How often `systemctl status` is brought up to date.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
+/// An answer from the watcher or the state that takes longer is no sign of life.
+const LIFE_SIGN: Duration = Duration::from_secs(5);
+
+/// Runs until it is over; the exit code says how it went.
+pub async fn run(order: Order, store: SqliteStore) -> Result<Exit, Failure> {
+    let signals = Signals::new()?;
+    let (handle, _thread) = Handle::spawn(store)?;
+    let clock = Clock::system();
+    let mut lister = Lister::new(&order.ids, &order.loaded.config);
+    let mut entries = lister.open().await?;
+    if order.mode == Mode::Once && lister.is_unsettled() {
+        // A pass has no later look: the second one that a last line without an end needs comes now.
+        sleep(LOOK_EVERY).await;
+        entries = lister.look().await.unwrap_or(entries);
+    }
+
+    let (commands, inbox) = mpsc::channel(16);
+    let stop = CancellationToken::new();
+    let (started, is_started) = watch::channel(false);
+    let world = world(&order.loaded.config, &order.environment, handle.clone(), clock.clone())?;
+    let settings = settings(&order.loaded.config, order.mode);
+    let watching = tokio::spawn(watching::run(world, settings, inbox, stop.clone(), started));
+    tell(&commands, Command::List(entries)).await;
+
+    let (notices, noticed) = mpsc::channel(16);
+    let stream = Stream::default();
+    let specs = sinks::specs(&order.loaded.config, &order.environment, &stream)?;
+    // One pass delivers when it has read: see `deliver_once`.
+    let dispatcher =
+        (order.mode != Mode::Once).then(|| Dispatcher::start(specs.clone(), handle.clone(), clock.clone(), notices));
+    let daemon = Daemon {
+        deadline: order.timeout.map(|timeout| Instant::now() + timeout),
+        order,
+        store: handle,
+        clock,
+        commands,
+        stop,
+        watching,
+        dispatcher,
+        specs,
+        stream,
+        noticed,
+        signals,
+        lister,
+        is_started,
+        report: Report::default(),
+        last_check: Instant::now(),
+        last_status: None,
+        last_prune: None,
+        last_alive: Instant::now(),
+    };
+    daemon.live().await
+}
+
+/// The parts, running.
+struct Daemon {
+    order: Order,
+    store: Handle,
+    clock: Clock,
+    commands: mpsc::Sender<Command>,
+    stop: CancellationToken,
+    watching: JoinHandle<Result<Ended, Lost>>,
+    dispatcher: Option<Dispatcher>,
+    specs: Vec<deliver::SinkSpec>,
+    stream: Stream,
+    noticed: mpsc::Receiver<Notice>,
+    signals: Signals,
+    lister: Lister,
+    is_started: watch::Receiver<bool>,
+    deadline: Option<Instant>,
+    report: Report,
+    last_check: Instant,
+    last_status: Option<Instant>,
+    last_prune: Option<Instant>,
+    last_alive: Instant,
+}
+
+/// Why a life ends.
+enum Why {
+    /// The watch itself is over.
+    Over(Ended),
+    Signal(Stop),
+    TimedOut,
+    StdoutClosed,
+    Lost(Lost),
+}
+
+/// What happened, by name.
+enum Happened {
+    Wish(Wish),
+    Notice(Option<Notice>),
+    Watched(Result<Result<Ended, Lost>, tokio::task::JoinError>),
+    TimedOut,
+    Tick,
+    Started,
+}
+
+impl Daemon {
+    async fn live(mut self) -> Result<Exit, Failure> {
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let why = loop {
+            let deadline = self.deadline;
+            let happened = tokio::select! {
+                biased;
+                wish = self.signals.next() => Happened::Wish(wish),
+                ended = &mut self.watching => Happened::Watched(ended),
+                notice = self.noticed.recv(), if self.dispatcher.is_some() => Happened::Notice(notice),
+                () = async { sleep_until(deadline.expect("guarded by the branch's condition")).await }, if deadline.is_some() => Happened::TimedOut,
+                started = self.is_started.wait_for(|started| *started), if self.last_status.is_none() => {
+                    // An error means that the watch has ended, which its own branch tells.
+                    drop(started);
+                    Happened::Started
+                }
+                _ = ticks.tick() => Happened::Tick,
+            };
+            match happened {
+                Happened::Wish(Wish::Stop(stop)) => break Why::Signal(stop),
+                Happened::Wish(Wish::Reload) => self.reload().await,
+                Happened::Wish(Wish::Summary) => self.log_summary().await,
+                Happened::Watched(Ok(Ok(ended))) => break Why::Over(ended),
+                Happened::Watched(Ok(Err(lost))) => break Why::Lost(lost),
+                Happened::Watched(Err(panic)) => break Why::Lost(Lost::Panic(panic.to_string())),
+                Happened::Notice(Some(Notice::StdoutClosed)) => break Why::StdoutClosed,
+                Happened::Notice(Some(Notice::Store(error))) => break Why::Lost(Lost::Store(error)),
+                Happened::Notice(Some(Notice::Panicked(sink))) => break Why::Lost(Lost::Panic(format!("sink {sink}"))),
+                // Nobody sends any more: the dispatcher has ended, and says why by itself.
+                Happened::Notice(None) => {}
+                Happened::TimedOut => break Why::TimedOut,
+                Happened::Started => self.started(),
+                Happened::Tick => {
+                    if let Err(lost) = self.tick().await {
+                        break Why::Lost(lost);
+                    }
+                }
+            }
+        };
+        self.end(why).await
+    }
+
+    fn started(&mut self) {
+        self.last_status = Some(Instant::now());
+        if self.order.mode == Mode::Forever {
+            info!("watching");
+        }
+        systemd::ready(&self.status_line());
+    }
+
+    /// What is done every second.
+    async fn tick(&mut self) -> Result<(), Lost> {
+        if let Some(entries) = self.lister.look().await {
+            tell(&self.commands, Command::List(entries)).await;
+        }
+        if self.lister.credentials_changed(&self.order.loaded.config) {
+            tell(&self.commands, Command::ReadCredentials).await;
+        }
+        let now = Instant::now();
+        if now.duration_since(self.last_check) >= CHECK_EVERY {
+            self.last_check = now;
+            self.check_state().await?;
+        }
+        if self.last_status.is_some_and(|last| now.duration_since(last) >= STATUS_EVERY) {
+            self.last_status = Some(now);
+            self.ask_report().await;
+            systemd::status(&self.status_line());
+        }
+        if self.last_prune.is_none_or(|last| now.duration_since(last) >= PRUNE_EVERY) {
+            self.prune().await;
+        }
+        if systemd::watchdog().is_some_and(|every| now.duration_since(self.last_alive) >= every / 3) {
+            self.prove_life().await;
+        }
+        Ok(())
+    }
+
+    async fn check_state(&mut self) -> Result<(), Lost> {
+        let looked = self.store.read(|store| {
+            store.check()?;
+            store.changed_elsewhere()
+        });
+        match timeout(LIFE_SIGN, looked).await {
+            Ok(Ok(true)) => {
+                tell(&self.commands, Command::StateChanged).await;
+                self.dispatcher.iter().for_each(Dispatcher::look_again);
+            }
+            // A state that is slow or fails in passing is told by whoever needs it.
+            Ok(Ok(false)) | Err(_) => {}
+            Ok(Err(error)) if error.is_passing() => debug!("{error}"),
+            Ok(Err(error)) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Forgets what ended long ago, a bounded number at a time; soon again while there is more.
+    async fn prune(&mut self) {
+        let now = self.clock.now();
+        let retention = i64::try_from(self.order.loaded.config.state.retention.as_millis()).unwrap_or(i64::MAX);
+        let before = Time::from_millis(now.as_millis().saturating_sub(retention)).unwrap_or(Time::EPOCH);
+        let listed = self.lister.listed();
+        match self.store.read(move |store| store.prune(before, &listed)).await {
+            Ok(true) => self.last_prune = None,
+            Ok(false) => self.last_prune = Some(Instant::now()),
+            Err(error) => {
+                debug!("nothing was pruned: {error}");
+                self.last_prune = Some(Instant::now());
+            }
+        }
+    }
+
+    /// A turn of the loop and an answer from the state: without both, systemd's watchdog goes hungry.
+    async fn prove_life(&mut self) {
+        let turned = self.ask_report().await;
+        let answered = timeout(LIFE_SIGN, self.store.read(|store| store.check())).await;
+        // A full disk is trouble that is waited out, not a hang.
+        let answered = matches!(answered, Ok(Ok(()) | Err(StoreError::Failed { .. })));
+        if turned && answered {
+            self.last_alive = Instant::now();
+            systemd::alive();
+        }
+    }
+
+    /// Asks the watcher where everything stands; false when it does not answer.
+    async fn ask_report(&mut self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        let asked = async {
+            self.commands.send(Command::Report(answer)).await.ok()?;
+            answered.await.ok()
+        };
+        let report = timeout(LIFE_SIGN, asked).await.ok().flatten();
+        if let Some(report) = report {
+            self.report = report;
+        }
+        report.is_some()
+    }
+
+    fn status_line(&self) -> String {
+        use std::fmt::Write;
+        let Report { tally, in_trouble, .. } = self.report;
+        let mut line = format!("watching {}", tally.watching);
+        let ended = tally.completed + tally.failed + tally.cancelled;
+        let mut add = |count: usize, what: &str| {
+            if count > 0 {
+                write!(line, ", {count} {what}").expect("a String takes every write");
+            }
+        };
+        add(in_trouble, "in trouble");
+        add(ended, "ended");
+        add(tally.abandoned, "given up");
+        let sinks = self.dispatcher.as_ref().map(Dispatcher::summary).unwrap_or_default();
+        add(sinks.iter().map(|sink| usize::try_from(sink.pending).unwrap_or(usize::MAX)).sum(), "deliveries pending");
+        add(sinks.iter().filter(|sink| sink.failing_since.is_some()).count(), "sinks failing");
+        line
+    }
+
+    async fn log_summary(&mut self) {
+        self.ask_report().await;
+        info!("{}", self.status_line());
+        for sink in self.dispatcher.as_ref().map(Dispatcher::summary).unwrap_or_default() {
+            let failing = match (&sink.failing_since, &sink.last_answer) {
+                (Some(since), Some(answer)) => format!(", failing since {since}: {answer}"),
+                _ => String::new(),
+            };
+            info!("sink {}: {} pending, {} accepted{failing}", sink.name, sink.pending, sink.accepted);
+        }
+    }
+
+    /// Takes everything down: polls in flight, deliveries, then the verdict.
+    async fn end(self, why: Why) -> Result<Exit, Failure> {
+        let grace = self.order.loaded.config.daemon.shutdown_grace;
+        let deadline = Instant::now() + grace;
+        systemd::stopping(&self.status_line());
+        let (ended, cause) = match why {
+            Why::Over(ended) => (Some(ended), None),
+            Why::Signal(stop) => {
+                info!("stopping; a second signal stops at once");
+                (None, Some(end::Cause::Signal(stop)))
+            }
+            Why::TimedOut => {
+                warn!("the time given with --timeout has passed");
+                (None, Some(end::Cause::TimedOut))
+            }
+            Why::StdoutClosed => (None, Some(end::Cause::StdoutClosed)),
+            Why::Lost(lost) => {
+                self.stop.cancel();
+                return Ok(lose(&lost));
+            }
+        };
+        self.stop.cancel();
+        let Self { watching, dispatcher, specs, store, clock, mut signals, report, order, .. } = self;
+        let close = close(watching, ended, deadline, async |by_itself| match dispatcher {
+            // One pass: each due delivery is tried once.
+            None => deliver::once(specs, store, clock, grace, CancellationToken::new()).await.into(),
+            Some(dispatcher) => deliver(dispatcher, by_itself, cause, deadline).await,
+        });
+        let closed = tokio::select! {
+            biased;
+            closed = close => closed,
+            stop = second(&mut signals) => {
+                warn!("stopped at once; what was under way is kept for the next start");
+                return Ok(end::signalled(stop));
+            }
+        };
+        match closed {
+            Ok((ended, delivered)) => Ok(verdict(&end::Course {
+                ending: ended.as_ref().map(|ended| ended.ending),
+                tally: ended.map_or(report.tally, |ended| ended.report.tally),
+                cause,
+                mode: order.mode,
+                exit_status: order.exit_status,
+                timeout: order.timeout.is_some(),
+                delivered,
+            })),
+            Err(lost) => Ok(lose(&lost)),
+        }
+    }
+}
+
+/// A life that ends because something is lost.
+fn lose(lost: &Lost) -> Exit {
+    error!("{lost}");
+    match lost {
+        Lost::Store(_) => Exit::State,
+        Lost::Panic(_) => Exit::Unexpected,
+    }
+}
+
+/// Waits for the watch to finish what is in flight, while deliveries go on; then for these.
+async fn close(
+    mut watching: JoinHandle<Result<Ended, Lost>>,
+    ended: Option<Ended>,
+    deadline: Instant,
+    deliver: impl AsyncFnOnce(bool) -> Delivered,
+) -> Result<(Option<Ended>, Delivered), Lost> {
+    let by_itself = ended.is_some();
+    let ended = match ended {
+        Some(ended) => Some(ended),
+        None => match timeout_at(deadline, &mut watching).await {
+            Ok(Ok(Ok(ended))) => Some(ended),
+            Ok(Ok(Err(lost))) => return Err(lost),
+            Ok(Err(panic)) => return Err(Lost::Panic(panic.to_string())),
+            // It hangs in a request: nothing of that was told, so nothing is lost.
+            Err(_) => {
+                watching.abort();
+                None
+            }
+        },
+    };
+    Ok((ended, deliver(by_itself).await))
+}
+
+/// Delivers to the end: of the queue where the run has ended by itself, of the grace otherwise.
+async fn deliver(dispatcher: Dispatcher, by_itself: bool, cause: Option<end::Cause>, deadline: Instant) -> Delivered {
+    if by_itself {
+        // What a sink has not taken by then is kept for the next run.
+        let _ = timeout_at(deadline, dispatcher.drained()).await;
+    }
+    let grace = match cause {
+        Some(end::Cause::StdoutClosed) => Duration::ZERO,
+        _ if by_itself => Duration::ZERO,
+        _ => deadline.saturating_duration_since(Instant::now()),
+    };
+    dispatcher.stop(grace).await.into()
+}
+
+/// The next signal that asks to stop; a reload makes no sense any more.
+async fn second(signals: &mut Signals) -> Stop {
+    loop {
+        if let Wish::Stop(stop) = signals.next().await {
+            return stop;
+        }
+    }
+}
+
+/// Tells the watcher something. If it is gone, its own end says why.
+async fn tell(commands: &mpsc::Sender<Command>, command: Command) {
+    if commands.send(command).await.is_err() {
+        debug!("the watcher has ended");
+    }
+}
+
+fn world(config: &Config, environment: &Environment, store: Handle, clock: Clock) -> Result<World, ClientError> {
+    let api = config.api.clone();
+    let environment = environment.clone();
+    let keyring = move || {
+        let read = |source: &config::SecretSource| source.read(&environment).map_err(|error| error.to_string());
+        Ok(config::secret::Credentials { api_key: read(&api.api_key)?, auth_token: read(&api.auth_token)? })
+    };
+    Ok(World {
+        fetch: Arc::new(Client::new(&config.api, clock.clone())?),
+        keyring: Arc::new(keyring),
+        routes: Arc::new(Routes::new(config.sinks.iter().map(|sink| (sink.name.clone(), sink.filter.clone())))),
+        store,
+        clock,
+    })
+}
+
+fn settings(config: &Config, mode: Mode) -> Settings {
+    Settings { poll: config.poll.clone(), not_found_grace: config.watch.not_found_grace, mode }
+}

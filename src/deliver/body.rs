@@ -1,0 +1,41 @@
+//! The JSON that goes out: the committed bytes, or the same event with the step's output where a sink asks for it. Pure.
+
+use std::borrow::Cow;
+
+use crate::{event::Event, store::Delivery};
+
+/// The event's JSON on one line.
+pub(super) fn json(delivery: &Delivery, include_output: bool) -> Cow<'_, str> {
+    let Some(output) = delivery.output.as_ref().filter(|_| include_output) else {
+        return Cow::Borrowed(&delivery.json);
+    };
+    let Ok(mut event) = serde_json::from_str::<Event>(&delivery.json) else {
+        // Told without its output rather than not at all.
+        tracing::warn!(event = %delivery.event_id, "a committed event can't be read back; it goes out as it is, without output");
+        return Cow::Borrowed(&delivery.json);
+    };
+    if let Some(step) = &mut event.data.step {
+        step.output = Some(output.clone());
+    }
+    // The output is the text it came in; JSON has line breaks only between its parts, so they can go.
+    Cow::Owned(event.to_json().replace(['\n', '\r'], " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deliver::tests::fixture;
+
+    #[test]
+    fn output_goes_out_only_where_it_is_asked_for_and_on_one_line() {
+        let mut delivery = fixture::delivery(1, "exec_1", 1);
+        assert_eq!(json(&delivery, true), &*delivery.json, "there is none");
+        delivery.output = Some(serde_json::value::RawValue::from_string("{\"a\":\n [1.50]}".into()).unwrap());
+        assert_eq!(json(&delivery, false), &*delivery.json, "the committed bytes");
+        let with = json(&delivery, true);
+        assert!(with.contains(r#""output":{"a":  [1.50]}"#), "{with}");
+        assert!(!with.contains('\n'));
+        let without: Event = serde_json::from_str(&with).unwrap();
+        assert_eq!(without.id, delivery.event_id);
+    }
+}

@@ -1,0 +1,95 @@
+//! Which receiver a sink is, so that two configurations can be compared later without remembering a secret.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+
+use super::gate::UrlKey;
+use crate::route::SinkName;
+
+/// A sink's name, URL, headers and format, hashed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Identity {
+    url: UrlKey,
+    whole: [u8; 32],
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // An unsalted hash of a short secret can be guessed.
+        f.write_str("Identity(..)")
+    }
+}
+
+impl Identity {
+    pub fn new<'a>(
+        name: &SinkName,
+        url: &SecretString,
+        headers: impl IntoIterator<Item = (&'a str, &'a SecretString)>,
+        format: &str,
+    ) -> Self {
+        let mut hash = Sha256::new();
+        let mut part = |text: &str| {
+            // With its length before it, no part can run into the next.
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text);
+        };
+        part(name.as_str());
+        part(format);
+        part(url.expose_secret());
+        let mut headers: Vec<_> = headers.into_iter().map(|(name, value)| (name, value.expose_secret())).collect();
+        headers.sort_unstable();
+        for (name, value) in headers {
+            part(name);
+            part(value);
+        }
+        Self { url: Sha256::digest(url.expose_secret()).into(), whole: hash.finalize().into() }
+    }
+
+    pub(super) fn url(&self) -> UrlKey {
+        self.url
+    }
+
+    /// As the state keeps it: salted, since the state's file may be read by more people than the secrets.
+    pub(super) fn salted(&self, salt: [u8; 16]) -> String {
+        use fmt::Write;
+        let hash = Sha256::new().chain_update(salt).chain_update(self.whole).finalize();
+        hash.iter().fold(String::with_capacity(64), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("a String takes every write");
+            text
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(name: &str, url: &str, headers: &[(&str, &str)], format: &str) -> String {
+        let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, SecretString::from(*v))).collect();
+        Identity::new(&name.into(), &url.into(), headers.iter().map(|(n, v)| (*n, v)), format).salted([7; 16])
+    }
+
+    #[test]
+    fn differs_in_each_part_and_not_by_the_order_of_headers() {
+        let base = identity("a", "http://h/", &[("x", "1"), ("y", "2")], "json");
+        assert_eq!(base, identity("a", "http://h/", &[("y", "2"), ("x", "1")], "json"));
+        for other in [
+            identity("b", "http://h/", &[("x", "1"), ("y", "2")], "json"),
+            identity("a", "http://h/2", &[("x", "1"), ("y", "2")], "json"),
+            identity("a", "http://h/", &[("x", "1"), ("y", "3")], "json"),
+            identity("a", "http://h/", &[("x", "1y")], "json"),
+            identity("a", "http://h/", &[("x", "1"), ("y", "2")], "slack"),
+        ] {
+            assert_ne!(base, other);
+        }
+    }
+
+    #[test]
+    fn never_prints_its_hashes() {
+        let identity = Identity::new(&"a".into(), &"http://h/".into(), [], "json");
+        assert_eq!(format!("{identity:?}"), "Identity(..)");
+        assert_ne!(identity.salted([1; 16]), identity.salted([2; 16]));
+    }
+}

@@ -1,0 +1,280 @@
+//! What a receiver's answer means: the one place that judges it.
+//!
+//! Pure: no tokio, no HTTP client, no files; `now` is an argument. The text it makes for people never holds a URL or a header.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::clock::Time;
+
+/// The longest `Retry-After` that is honoured: a receiver can't silence a sink for days with one header.
+pub const RETRY_AFTER_CAP: Duration = Duration::from_secs(3600);
+
+/// What came back from one attempt, before anybody has judged it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The receiver answered.
+    Status {
+        code: u16,
+        /// The header as it came.
+        retry_after: Option<String>,
+        /// The beginning of the body, already made harmless to print and free of secrets.
+        extract: Option<String>,
+    },
+    /// No answer came.
+    Failure(Failure),
+}
+
+/// Why no answer came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    TimedOut {
+        after: Duration,
+    },
+    ConnectTimedOut,
+    ConnectionRefused,
+    NameNotResolved,
+    Tls,
+    /// Any other reason for which no connection came about.
+    NotConnected,
+    /// The connection ended before an answer.
+    ConnectionClosed,
+    /// The client could not make or finish the exchange, in words without secrets.
+    Other(String),
+}
+
+/// What to do with the delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The receiver has it.
+    Accepted,
+    /// The receiver may take it later.
+    Retry {
+        /// Not before this has passed, whatever the sink's own schedule says; and nothing else to the same URL before it either.
+        after: Option<Duration>,
+    },
+    /// It will never take this event.
+    Refused,
+    /// It will never take anything again.
+    Gone,
+}
+
+/// A verdict with the answer in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    pub verdict: Verdict,
+    pub answer: Words,
+}
+
+/// An answer in words for people: what it was, and what the receiver said beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Words {
+    /// The same for the same kind of answer: `503 Service Unavailable`, `timed out after 15s`.
+    pub what: String,
+    /// The receiver's own words, which may differ each time.
+    pub detail: Option<String>,
+}
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        match &self.detail {
+            Some(detail) => write!(f, ": {detail}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Judges one answer.
+pub fn judge(answer: &Answer, now: Time) -> Judgement {
+    match answer {
+        Answer::Status { code, retry_after, extract } => {
+            let after = || retry_after.as_deref().and_then(|header| parse_retry_after(header, now));
+            let verdict = match code {
+                200..=299 => Verdict::Accepted,
+                410 => Verdict::Gone,
+                // 401, 403, 404 and 407 are the receiver's trouble (a rotated token, a deploy, a proxy), not the event's.
+                401 | 403 | 404 | 407 | 408 | 425 | 429 | 500..=599 => Verdict::Retry { after: after() },
+                // Among them redirects: following one would carry secrets to a place nobody configured.
+                _ => Verdict::Refused,
+            };
+            let what = reason(*code).map_or_else(|| code.to_string(), |reason| format!("{code} {reason}"));
+            let detail = extract.clone().filter(|_| verdict != Verdict::Accepted);
+            Judgement { verdict, answer: Words { what, detail } }
+        }
+        Answer::Failure(failure) => Judgement {
+            verdict: Verdict::Retry { after: None },
+            answer: Words { what: failure.to_string(), detail: None },
+        },
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TimedOut { after } => return write!(f, "timed out after {after:?}"),
+            Self::ConnectTimedOut => "timed out while connecting",
+            Self::ConnectionRefused => "connection refused",
+            Self::NameNotResolved => "the host's name can't be resolved",
+            Self::Tls => "no trustworthy TLS connection",
+            Self::NotConnected => "can't connect",
+            Self::ConnectionClosed => "connection closed before an answer",
+            Self::Other(text) => text,
+        })
+    }
+}
+
+/// Seconds or an HTTP date, clamped to [`RETRY_AFTER_CAP`]; `None` for what is neither or has passed.
+fn parse_retry_after(header: &str, now: Time) -> Option<Duration> {
+    let header = header.trim();
+    let wait = if !header.is_empty() && header.bytes().all(|b| b.is_ascii_digit()) {
+        // More digits than a u64 holds is still a number of seconds: a very large one.
+        Duration::from_secs(header.parse().unwrap_or(u64::MAX))
+    } else {
+        let at = httpdate::parse_http_date(header).ok()?.duration_since(UNIX_EPOCH).ok()?;
+        at.saturating_sub(since_epoch(now))
+    };
+    (!wait.is_zero()).then_some(wait.min(RETRY_AFTER_CAP))
+}
+
+fn since_epoch(now: Time) -> Duration {
+    let ms = u64::try_from(now.as_millis()).unwrap_or(0);
+    SystemTime::duration_since(&(UNIX_EPOCH + Duration::from_millis(ms)), UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The registered reason phrase: what the receiver itself calls its status is not to be trusted in a log line.
+fn reason(code: u16) -> Option<&'static str> {
+    Some(match code {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        425 => "Too Early",
+        426 => "Upgrade Required",
+        428 => "Precondition Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        507 => "Insufficient Storage",
+        508 => "Loop Detected",
+        511 => "Network Authentication Required",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: &str = "2026-11-23T16:00:00Z";
+
+    fn status(code: u16, retry_after: Option<&str>) -> Judgement {
+        judge(&Answer::Status { code, retry_after: retry_after.map(Into::into), extract: None }, NOW.parse().unwrap())
+    }
+
+    #[test]
+    fn every_status_has_one_verdict() {
+        let retried = [401, 403, 404, 407, 408, 425, 429];
+        for code in 100..=599 {
+            let expected = match code {
+                _ if (200..300).contains(&code) => Verdict::Accepted,
+                410 => Verdict::Gone,
+                _ if code >= 500 || retried.contains(&code) => Verdict::Retry { after: None },
+                _ => Verdict::Refused,
+            };
+            let judgement = status(code, None);
+            assert_eq!(judgement.verdict, expected, "{code}");
+            assert!(judgement.answer.what.starts_with(&code.to_string()), "{code}");
+        }
+        // What HTTP doesn't know is no acceptance either.
+        assert_eq!(status(0, None).verdict, Verdict::Refused);
+        assert_eq!(status(999, None).verdict, Verdict::Refused);
+    }
+
+    #[test]
+    fn retry_after_is_honoured_up_to_an_hour_where_a_retry_follows_at_all() {
+        let seconds = |s| Some(Duration::from_secs(s));
+        for (header, expected, why) in [
+            ("120", seconds(120), "seconds"),
+            (" 7 ", seconds(7), "with white space"),
+            ("0", None, "at once is no wait"),
+            ("3601", seconds(3600), "clamped"),
+            ("99999999999999999999999", seconds(3600), "more than a number holds"),
+            ("Mon, 23 Nov 2026 16:02:00 GMT", seconds(120), "a date"),
+            ("Mon, 23 Nov 2026 15:00:00 GMT", None, "a date that has passed"),
+            ("Wed, 23 Nov 2033 16:00:00 GMT", seconds(3600), "a date years ahead"),
+            ("Monday, 23-Nov-26 16:00:30 GMT", seconds(30), "the obsolete form"),
+            ("-1", None, "nonsense"),
+            ("1.5", None, "not in the grammar"),
+            ("soon", None, "nonsense"),
+            ("", None, "empty"),
+        ] {
+            for code in [401, 403, 404, 407, 408, 425, 429, 500, 503, 599] {
+                assert_eq!(status(code, Some(header)).verdict, Verdict::Retry { after: expected }, "{code}: {why}");
+            }
+            assert_eq!(status(204, Some(header)).verdict, Verdict::Accepted);
+            assert_eq!(status(410, Some(header)).verdict, Verdict::Gone);
+            assert_eq!(status(301, Some(header)).verdict, Verdict::Refused);
+        }
+    }
+
+    #[test]
+    fn every_failure_is_retried_and_told_in_words() {
+        for (failure, text) in [
+            (Failure::TimedOut { after: Duration::from_secs(15) }, "timed out after 15s"),
+            (Failure::TimedOut { after: Duration::from_millis(1500) }, "timed out after 1.5s"),
+            (Failure::ConnectTimedOut, "timed out while connecting"),
+            (Failure::ConnectionRefused, "connection refused"),
+            (Failure::NameNotResolved, "the host's name can't be resolved"),
+            (Failure::Tls, "no trustworthy TLS connection"),
+            (Failure::NotConnected, "can't connect"),
+            (Failure::ConnectionClosed, "connection closed before an answer"),
+            (Failure::Other("odd".into()), "odd"),
+        ] {
+            let judgement = judge(&Answer::Failure(failure), NOW.parse().unwrap());
+            assert_eq!(judgement.verdict, Verdict::Retry { after: None });
+            assert_eq!(judgement.answer.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_receivers_words_stand_beside_a_refusal_only() {
+        let words = |code| {
+            let answer = Answer::Status { code, retry_after: None, extract: Some("no such channel".into()) };
+            judge(&answer, NOW.parse().unwrap()).answer.to_string()
+        };
+        assert_eq!(words(400), "400 Bad Request: no such channel");
+        assert_eq!(words(299), "299");
+    }
+}

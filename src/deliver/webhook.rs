@@ -1,0 +1,270 @@
+//! A webhook: one POST an attempt. It sends and reports; what an answer means is judged elsewhere.
+
+use std::{
+    fmt,
+    io::ErrorKind,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use reqwest::{
+    Client, Response, StatusCode, Url,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+};
+use secrecy::{ExposeSecret, SecretString};
+use thiserror::Error;
+
+use super::{
+    Answer, Clients, Identity, Outlet, Press, Printing, Sending, SinkSpec, Way, body, client::Kind, extract::extract,
+    judge::Failure,
+};
+use crate::{
+    config::{self, StdoutFormat},
+    store::Delivery,
+};
+
+/// So much of an answer is read; the connection can't be used again when there is more, which is no loss.
+const BODY_MAX: usize = 64 * 1024;
+
+/// Reading the answer's body takes no longer than this: its status is what counts.
+const BODY_TIMEOUT: Duration = Duration::from_secs(2);
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+
+/// Where to send, with the secrets resolved.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub url: SecretString,
+    /// Names in lower case.
+    pub headers: Vec<(String, SecretString)>,
+}
+
+/// Reads the target's secrets again; `None` if they can't be read now. May block.
+pub type Refresh = Arc<dyn Fn() -> Option<Target> + Send + Sync>;
+
+/// What is wrong with a target. Never shows a value.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TargetError {
+    #[error("the URL is not an absolute http or https URL")]
+    Url,
+    #[error("{0:?} can't be a header's name")]
+    HeaderName(String),
+    #[error("the value of the header {0} has characters that no header can have")]
+    HeaderValue(String),
+    #[error("certificates can't be read from {}: {why}", path.display())]
+    CaFile { path: PathBuf, why: String },
+    #[error("no HTTP client can be made: {0}")]
+    Client(String),
+}
+
+/// A checked target.
+struct Prepared {
+    url: Url,
+    headers: HeaderMap,
+    /// What must not show up in an answer's text.
+    secrets: Vec<SecretString>,
+}
+
+impl Prepared {
+    fn new(target: &Target) -> Result<Self, TargetError> {
+        let url: Url = target.url.expose_secret().trim().parse().map_err(|_| TargetError::Url)?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(TargetError::Url);
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut secrets: Vec<SecretString> = vec![];
+        for (name, value) in &target.headers {
+            let header = HeaderName::try_from(name.as_str()).map_err(|_| TargetError::HeaderName(name.clone()))?;
+            let text = value.expose_secret();
+            let mut value = HeaderValue::from_str(text).map_err(|_| TargetError::HeaderValue(name.clone()))?;
+            value.set_sensitive(true);
+            headers.insert(header, value);
+            secrets.push(text.into());
+        }
+        secrets.extend(
+            [url.path(), url.query().unwrap_or_default(), url.username(), url.password().unwrap_or_default()]
+                .into_iter()
+                // A path of one slash is in every other answer.
+                .filter(|part| part.len() > 1)
+                .map(SecretString::from),
+        );
+        Ok(Self { url, headers, secrets })
+    }
+}
+
+/// One webhook.
+pub struct Webhook {
+    client: Client,
+    kind: Kind,
+    ca_file: Option<PathBuf>,
+    prepared: RwLock<Arc<Prepared>>,
+    timeout: Duration,
+    include_output: bool,
+    refresh: Refresh,
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook").field("kind", &self.kind).field("timeout", &self.timeout).finish_non_exhaustive()
+    }
+}
+
+impl Webhook {
+    pub fn new(
+        config: &config::Webhook,
+        include_output: bool,
+        target: &Target,
+        refresh: Refresh,
+        clients: &mut Clients,
+    ) -> Result<Self, TargetError> {
+        let prepared = Prepared::new(target)?;
+        let kind = Kind::of(&prepared.url, config.ca_file.as_deref());
+        Ok(Self {
+            client: clients.get(&kind)?,
+            kind,
+            ca_file: config.ca_file.clone(),
+            prepared: RwLock::new(Arc::new(prepared)),
+            timeout: config.timeout,
+            include_output,
+            refresh,
+        })
+    }
+
+    async fn post(&self, delivery: &Delivery) -> Answer {
+        let prepared = Arc::clone(&self.prepared.read().unwrap_or_else(PoisonError::into_inner));
+        let mut headers = prepared.headers.clone();
+        // OK because ids are made here, of hexadecimal digits; one that a state file was made to hold is left out.
+        if let Ok(id) = HeaderValue::from_str(delivery.event_id.as_str()) {
+            headers.insert(WEBHOOK_ID, id);
+        }
+        let request = self
+            .client
+            .post(prepared.url.clone())
+            .headers(headers)
+            .timeout(self.timeout)
+            .body(body::json(delivery, self.include_output).into_owned());
+        match request.send().await {
+            Err(error) => Answer::Failure(self.failure(&error)),
+            Ok(response) => {
+                let answer = answer(response, &prepared).await;
+                if matches!(answer, Answer::Status { code: 401 | 403, .. }) {
+                    self.refresh().await;
+                }
+                answer
+            }
+        }
+    }
+
+    /// Reads the secrets again: a token may have been rotated. The next attempt, by the sink's schedule, goes with what is new.
+    async fn refresh(&self) {
+        let refresh = Arc::clone(&self.refresh);
+        let Ok(Some(target)) = tokio::task::spawn_blocking(move || refresh()).await else { return };
+        match Prepared::new(&target) {
+            // Another kind of URL needs another client, which a reload makes.
+            Ok(prepared) if Kind::of(&prepared.url, self.ca_file.as_deref()) == self.kind => {
+                *self.prepared.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(prepared);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("secrets of a sink that were read again can't be used: {error}"),
+        }
+    }
+
+    fn failure(&self, error: &reqwest::Error) -> Failure {
+        if error.is_timeout() {
+            return if error.is_connect() {
+                Failure::ConnectTimedOut
+            } else {
+                Failure::TimedOut { after: self.timeout }
+            };
+        }
+        if error.is_builder() {
+            return Failure::Other("the request can't be made".into());
+        }
+        let causes = || causes(error);
+        let io = causes().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+        if error.is_connect() {
+            return match io.map(std::io::Error::kind) {
+                Some(ErrorKind::ConnectionRefused) => Failure::ConnectionRefused,
+                Some(ErrorKind::TimedOut) => Failure::ConnectTimedOut,
+                // rustls reports a certificate it does not trust as invalid data.
+                Some(ErrorKind::InvalidData) => Failure::Tls,
+                _ if causes().any(|cause| cause.to_string().starts_with("dns error")) => Failure::NameNotResolved,
+                _ => Failure::NotConnected,
+            };
+        }
+        match io.map(std::io::Error::kind) {
+            Some(ErrorKind::TimedOut) => Failure::TimedOut { after: self.timeout },
+            Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof) => {
+                Failure::ConnectionClosed
+            }
+            _ if causes().any(|cause| cause.to_string().contains("connection closed")) => Failure::ConnectionClosed,
+            _ => Failure::Other("the answer is not HTTP".into()),
+        }
+    }
+}
+
+async fn answer(mut response: Response, prepared: &Prepared) -> Answer {
+    let status = response.status();
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(Into::into);
+    let mut body = vec![];
+    let read = async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            let room = BODY_MAX - body.len();
+            body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if body.len() >= BODY_MAX {
+                break;
+            }
+        }
+    };
+    // Whatever becomes of the body: the status has come, and it decides.
+    let _ = tokio::time::timeout(BODY_TIMEOUT, read).await;
+    let extract = match status {
+        status if status.is_success() => None,
+        _ => extract(&body, prepared.secrets.iter().map(ExposeSecret::expose_secret)),
+    };
+    Answer::Status { code: StatusCode::as_u16(&status), retry_after, extract }
+}
+
+/// What `error` came from, outermost first.
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    // The double dereference asks the error itself; a reference to one is an error too, and borrows for less long.
+    std::iter::successors(error.source(), |cause| (**cause).source())
+}
+
+impl Outlet for Webhook {
+    fn send<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Answer> {
+        self.post(delivery).boxed()
+    }
+}
+
+impl SinkSpec {
+    /// The sink that `sink` and its `webhook` describe.
+    pub fn webhook(
+        sink: &config::Sink,
+        webhook: &config::Webhook,
+        target: &Target,
+        refresh: Refresh,
+        clients: &mut Clients,
+    ) -> Result<Self, TargetError> {
+        let headers = target.headers.iter().map(|(name, value)| (name.as_str(), value));
+        let sending = Sending {
+            identity: Identity::new(&sink.name, &target.url, headers, "json"),
+            outlet: Arc::new(Webhook::new(webhook, sink.filter.include_output, target, refresh, clients)?),
+            rate: webhook.rate_limit,
+            max_in_flight: webhook.max_in_flight,
+            retry: webhook.retry.clone(),
+        };
+        Ok(Self { name: sink.name.clone(), way: Way::Send(Arc::new(sending)) })
+    }
+
+    /// The sink that prints through `press`.
+    pub fn stdout(sink: &config::Sink, format: StdoutFormat, press: Arc<dyn Press>) -> Self {
+        let printing = Printing { press, format, include_output: sink.filter.include_output };
+        Self { name: sink.name.clone(), way: Way::Print(Arc::new(printing)) }
+    }
+}
