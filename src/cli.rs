@@ -106,6 +106,19 @@ pub struct Logging {
 pub enum Command {
     /// Validate configuration and watch file, print the effective settings
     Check,
+    /// Show what is being watched, from the state on disk
+    Status {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Poll IDs again that were given up
+    Retry {
+        #[arg(value_name = "EXECUTION_ID", required_unless_present = "all", value_parser = parse_plain_id)]
+        ids: Vec<ExecutionId>,
+        /// All that were given up
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
     /// Print a completion script for a shell
     Completions { shell: clap_complete::Shell },
 }
@@ -180,15 +193,15 @@ mod tests {
         let parse = |line: &str| Cli::try_parse_from(line.split_whitespace());
         let cli = parse("velt-watch exec_1 - --once -o json").unwrap();
         assert_eq!(cli.ids, [IdArgument::Id("exec_1".parse().unwrap()), IdArgument::Stdin]);
-        for line in ["velt-watch -c a.toml check", "velt-watch check -c a.toml"] {
+        for line in ["velt-watch -c a.toml status", "velt-watch status -c a.toml"] {
             assert_eq!(parse(line).unwrap().files.config, Some("a.toml".into()), "{line}");
         }
-        assert!(
-            matches!(parse("velt-watch retry a b").unwrap().command, Some(Command::Retry { ids, .. }) if ids.len() == 2)
-        );
+        let retry = parse("velt-watch retry a b").unwrap().command;
+        assert!(matches!(retry, Some(Command::Retry { ids, .. }) if ids.len() == 2));
         for line in [
             "velt-watch exec/1",
             "velt-watch --timeout 5",
+            "velt-watch retry",
             "velt-watch -v -q",
             "velt-watch --frobnicate",
             "velt-watch -o xml",

@@ -1,4 +1,38 @@
-//! velt-watch tells people what happens to their workflow executions.
+//! velt-watch tells people what happens to their Velt workflow executions: it polls each one until it ends and reports every step on
+//! the way, on stdout and to webhooks.
+//!
+//! # The flow
+//!
+//! ```text
+//!  watch list ─▶ schedule ─▶ velt client ─▶ diff ─▶ ┌─────────┐ ─▶ dispatcher ─▶ stdout
+//!  (config, args, (who is      (one read)   (what    │  store  │     (per sink,  ─▶ webhook
+//!   stdin, file)   due)                     changed) └─────────┘      in order)
+//!         [watch]: what changed        [store]: what we remember    [deliver]: whom we tell
+//! ```
+//!
+//! # The map, from the ground up; imports go down only
+//!
+//! | floor | modules |
+//! |---|---|
+//! | ground | [`clock`], [`config`], [`exit`], [`pace`], [`plain`] |
+//! | the API | [`velt`]: its words, its client, the one judge of its answers |
+//! | language | [`event`], [`route`] |
+//! | memory | [`store`] |
+//! | the two wings | [`watch`] and [`deliver`]; they meet only at the store and never name each other |
+//! | the house | [`daemon`], [`commands`], with [`cli`], [`lifecycle`], [`logging`], [`systemd`] |
+//!
+//! # What is guaranteed
+//!
+//! 1. What a committed read showed is told to every matching sink at least once, or stands in the state as a dead letter with its reason.
+//! 2. Snapshot, events and deliveries are committed in one durable transaction *before* anything is printed or sent.
+//! 3. First deliveries come in order per execution and sink; other executions and other sinks don't wait.
+//! 4. An event's id is the same for a re-delivery, after a restart and from a second watcher; from one state the same id has the same bytes.
+//! 5. Never exactly once: a crash between a delivery and its settlement repeats it. Receivers deduplicate by `id`.
+//! 6. What happens between two polls and leaves no trace in the second snapshot is not seen.
+//! 7. A read that contradicts a known end is dropped; a broken answer is never a change.
+//! 8. No more requests than the budget, whatever happens; every request counts.
+//! 9. Credentials go to `api.url` and nowhere else; no secret is printed, logged or stored.
+//! 10. A state that is damaged, foreign or newer is refused and left as it is.
 
 pub mod cli;
 pub mod clock;

@@ -28,7 +28,7 @@ impl fmt::Debug for Pace {
             .field("max", &self.max())
             .field("multiplier", &self.multiplier())
             .field("jitter", &self.jitter)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -81,11 +81,11 @@ fn settings(config: &Config, out: &mut impl Write) -> std::io::Result<()> {
     )?;
     writeln!(out, "watch           not_found_grace {}", say(watch.not_found_grace))?;
     match &state.path {
-        StatePath::Memory => writeln!(out, "state           in memory: nothing is kept")?,
+        StatePath::Memory => writeln!(out, "state           in memory: nothing is kept"),
         StatePath::File(path) => {
-            writeln!(out, "state           {}, kept for {}", path.display(), say(state.retention))?
+            writeln!(out, "state           {}, kept for {}", path.display(), say(state.retention))
         }
-    }
+    }?;
     writeln!(out, "log             {}; shutdown_grace {}", log.level, say(daemon.shutdown_grace))
 }
 

@@ -1,35 +1,94 @@
-//! The subcommands: they read, and `retry` writes, beside a running daemon.
+//! What a person asks beside the watching. These commands read, and `retry` writes, beside a running daemon; none of them watches.
 
 mod check;
+pub mod retry;
+pub mod status;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use clap::CommandFactory;
+use thiserror::Error;
 
 use crate::{
     cli::{Cli, Command},
-    config::secret::Environment,
-    daemon::Failure,
+    clock::Clock,
+    config::{self, StatePath, secret::Environment},
+    daemon::{Failure, open_state},
     exit::Exit,
+    store::{Access, SqliteStore, StoreError},
 };
+
+/// Why a command couldn't answer.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A closed pipe is one of these: the reader has seen enough.
+    #[error("the answer can't be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Store(error) => error.into(),
+            CommandError::Output(error) => error.into(),
+        }
+    }
+}
 
 /// Runs the subcommand of `cli`, if it has one.
 pub fn run(cli: &Cli, environment: &Environment) -> Result<Exit, Failure> {
     let Some(command) = &cli.command else { return Ok(Exit::Done) };
     let mut out = io::stdout().lock();
-    let done = match command {
-        Command::Check => check::run(&cli.given(), environment, &mut out),
-        Command::Completions { shell } => {
-            let mut script = vec![];
-            clap_complete::generate(*shell, &mut Cli::command(), "velt-watch", &mut script);
-            out.write_all(&script).map(|()| Exit::Done).map_err(Failure::from)
-        }
-    };
+    let done = answer(command, cli, environment, &mut out);
     match done.and_then(|exit| out.flush().map(|()| exit).map_err(Failure::from)) {
         // `| head -1`: whoever read has enough.
         Err(Failure::Unexpected(error)) if is_closed_pipe(&*error) => Ok(Exit::Done),
         done => done,
     }
+}
+
+fn answer(command: &Command, cli: &Cli, environment: &Environment, out: &mut impl Write) -> Result<Exit, Failure> {
+    match command {
+        Command::Check => check::run(&cli.given(), environment, out),
+        Command::Status { json } => {
+            let mut store = open(cli, environment, Access::Read)?;
+            status::run(&mut store, Clock::system().now(), *json, width(), out)?;
+            Ok(Exit::Done)
+        }
+        Command::Retry { ids, all } => {
+            let mut store = open(cli, environment, Access::Write)?;
+            let retried = retry::run(&mut store, ids, *all)?;
+            write!(out, "{retried}")?;
+            Ok(if retried.has_unknown() { Exit::Usage } else { Exit::Done })
+        }
+        Command::Completions { shell } => {
+            let mut script = vec![];
+            clap_complete::generate(*shell, &mut Cli::command(), "velt-watch", &mut script);
+            out.write_all(&script)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// The state that the daemon of this configuration keeps.
+fn open(cli: &Cli, environment: &Environment, access: Access) -> Result<SqliteStore, Failure> {
+    let path = config::state_path(&cli.given(), environment)?;
+    if path == StatePath::Memory {
+        let what = "state.path: a state in memory can't be looked into from outside\n  hint: name a file with --state";
+        return Err(Failure::Wiring(what.into()));
+    }
+    Ok(open_state(&path, access)?)
+}
+
+/// How wide an answer may be: as the terminal, or as a page where there is none.
+fn width() -> usize {
+    const PAGE: usize = 100;
+    if !io::stdout().is_terminal() {
+        return PAGE;
+    }
+    terminal_size::terminal_size().map_or(PAGE, |(width, _)| width.0.into())
 }
 
 fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -251,7 +251,7 @@ impl Surroundings<'_> {
             let source = match value {
                 Entry::Text(text) => {
                     *inline = true;
-                    self.readable(&text, SecretSource::Inline(text.value.into()))
+                    Some(self.readable(&text, SecretSource::Inline(text.value.into())))
                 }
                 Entry::Table(inner) => {
                     let source = self.secret(&inner, ["value", "env", "file"], inline);
@@ -298,24 +298,21 @@ impl Surroundings<'_> {
         }
         if let Some(found) = plain {
             *inline = true;
-            return self.readable(&found, SecretSource::Inline(found.value.into()));
+            return Some(self.readable(&found, SecretSource::Inline(found.value.into())));
         }
         if let Some(found) = env {
-            return self.readable(&found, SecretSource::Env(found.value.into()));
+            return Some(self.readable(&found, SecretSource::Env(found.value.into())));
         }
         let found = file?;
-        self.readable(&found, SecretSource::File(self.folder.join(found.value)))
+        Some(self.readable(&found, SecretSource::File(self.folder.join(found.value))))
     }
 
-    fn readable(&self, found: &Found<&str>, source: SecretSource) -> Option<SecretSource> {
-        match source.read(self.environment) {
-            Ok(_) => Some(source),
-            Err(error) => {
-                self.report.at(&found.span, &found.key, error.to_string(), None);
-                // Kept: only this line is wrong, not what depends on it.
-                Some(source)
-            }
+    fn readable(&self, found: &Found<&str>, source: SecretSource) -> SecretSource {
+        // Kept all the same: only this line is wrong, not what depends on it.
+        if let Err(error) = source.read(self.environment) {
+            self.report.at(&found.span, &found.key, error.to_string(), None);
         }
+        source
     }
 
     fn path(&self, table: &Table<'_>, key: &'static str) -> Option<PathBuf> {

@@ -65,7 +65,7 @@ impl std::error::Error for ConfigErrors {}
 
 /// Puts the configuration together.
 pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigErrors> {
-    let file = find(given, environment)?;
+    let file = find(given, environment);
     let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
     let (parsed, mut problems) = parse(file.as_deref(), &text, environment);
     let Parsed { mut config, api_key, auth_token, state_path, inline_secrets, mut warnings } = parsed;
@@ -128,7 +128,7 @@ pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigEr
 /// The path of the state alone, for commands that only look into it: credentials and sources may be missing, and what is wrong
 /// elsewhere in the file is not their business.
 pub fn state_path(given: &Given, environment: &Environment) -> Result<StatePath, ConfigErrors> {
-    let file = find(given, environment)?;
+    let file = find(given, environment);
     let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
     let (parsed, problems) = parse(file.as_deref(), &text, environment);
     let mut problems: Vec<Problem> =
@@ -137,14 +137,14 @@ pub fn state_path(given: &Given, environment: &Environment) -> Result<StatePath,
     if problems.is_empty() { Ok(path) } else { Err(ConfigErrors(problems)) }
 }
 
-fn find(given: &Given, environment: &Environment) -> Result<Option<PathBuf>, ConfigErrors> {
+fn find(given: &Given, environment: &Environment) -> Option<PathBuf> {
     let named = given.config.clone().or_else(|| environment.path("VELT_WATCH_CONFIG"));
     if named.is_some() {
-        return Ok(named);
+        return named;
     }
     let home = || environment.path("HOME").map(|home| home.join(".config"));
     let user = environment.path("XDG_CONFIG_HOME").or_else(home).map(|folder| folder.join("velt-watch/config.toml"));
-    Ok(user.into_iter().chain([PathBuf::from("/etc/velt-watch/config.toml")]).find(|path| path.exists()))
+    user.into_iter().chain([PathBuf::from("/etc/velt-watch/config.toml")]).find(|path| path.exists())
 }
 
 fn read(file: &Path) -> Result<String, ConfigErrors> {
@@ -152,7 +152,7 @@ fn read(file: &Path) -> Result<String, ConfigErrors> {
     let bytes = fs::read(file).map_err(|error| fail(format!("can't be read: {error}")))?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = error.as_bytes()[..valid].split(|byte| *byte == b'\n').count();
         fail(format!("line {line} is not UTF-8"))
     })
 }
@@ -246,10 +246,9 @@ fn add_stdout(sinks: &mut Vec<Sink>, given: &Given) {
         Some(output) => output,
     };
     let format = match output {
-        Output::Json => StdoutFormat::Json,
         Output::Text => StdoutFormat::Text,
         Output::Auto if given.is_terminal => StdoutFormat::Text,
-        Output::Auto => StdoutFormat::Json,
+        Output::Json | Output::Auto => StdoutFormat::Json,
     };
     let configured = sinks.iter_mut().find(|sink| matches!(sink.kind, SinkKind::Stdout { .. }));
     match configured {

@@ -97,7 +97,7 @@ impl<T> Found<T> {
 
 /// A table of the file. Each key that is asked for is known; what nobody asked for is unknown when it is finished.
 pub(super) struct Table<'a> {
-    table: Option<&'a DeTable<'a>>,
+    keys: Option<&'a DeTable<'a>>,
     path: String,
     pub(super) span: Range<usize>,
     report: &'a Report<'a>,
@@ -107,7 +107,7 @@ pub(super) struct Table<'a> {
 impl<'a> Table<'a> {
     /// The document itself.
     pub(super) fn root(table: &'a DeTable<'a>, report: &'a Report<'a>) -> Self {
-        Self { table: Some(table), path: String::new(), span: 0..0, report, asked: RefCell::default() }
+        Self { keys: Some(table), path: String::new(), span: 0..0, report, asked: RefCell::default() }
     }
 
     fn path_of(&self, key: &str) -> String {
@@ -116,7 +116,7 @@ impl<'a> Table<'a> {
 
     fn value(&self, key: &'static str) -> Option<Found<&'a DeValue<'a>>> {
         self.asked.borrow_mut().push(key);
-        let value: &Spanned<DeValue<'a>> = self.table?.get(key)?;
+        let value: &Spanned<DeValue<'a>> = self.keys?.get(key)?;
         Some(Found { value: value.get_ref(), span: value.span(), key: self.path_of(key) })
     }
 
@@ -259,7 +259,7 @@ impl<'a> Table<'a> {
     /// A table below this one; an empty one when it is absent.
     pub(super) fn table(&self, key: &'static str) -> Self {
         let mut below = Self {
-            table: None,
+            keys: None,
             path: self.path_of(key),
             span: self.span.clone(),
             report: self.report,
@@ -268,7 +268,7 @@ impl<'a> Table<'a> {
         if let Some(found) = self.value(key) {
             match found.value {
                 DeValue::Table(table) => {
-                    below.table = Some(table);
+                    below.keys = Some(table);
                     below.span = found.span;
                 }
                 _ => self.wrong(&found, "a table", Some(&format!("write [{}] above its keys", found.key))),
@@ -289,7 +289,7 @@ impl<'a> Table<'a> {
             let path = format!("{}[{index}]", found.key);
             match item.get_ref() {
                 DeValue::Table(table) => tables.push(Self {
-                    table: Some(table),
+                    keys: Some(table),
                     path,
                     span: item.span(),
                     report: self.report,
@@ -304,7 +304,7 @@ impl<'a> Table<'a> {
     /// Every key of a table whose keys are the user's own, with its value as a string or as a table.
     pub(super) fn open(&self, key: &'static str) -> Vec<(Found<&'a str>, Entry<'a>)> {
         let below = self.table(key);
-        let Some(table) = below.table else { return vec![] };
+        let Some(table) = below.keys else { return vec![] };
         let mut entries = vec![];
         for (name, value) in table {
             let path = below.path_of(name.get_ref());
@@ -315,7 +315,7 @@ impl<'a> Table<'a> {
                 }
                 DeValue::Table(inner) => {
                     let table = Self {
-                        table: Some(inner),
+                        keys: Some(inner),
                         path,
                         span: value.span(),
                         report: self.report,
@@ -336,7 +336,7 @@ impl<'a> Table<'a> {
 
     /// Says which keys nobody knows.
     pub(super) fn finish(self) {
-        let Some(table) = self.table else { return };
+        let Some(table) = self.keys else { return };
         let known = self.asked.borrow();
         for key in table.keys() {
             let name = key.get_ref().as_ref();

@@ -58,9 +58,8 @@ impl Order {
         let mode = match watch.exit_when_done {
             _ if cli.once => Mode::Once,
             Some(true) => Mode::UntilDone,
-            Some(false) => Mode::Forever,
             None if watch.file.is_none() => Mode::UntilDone,
-            None => Mode::Forever,
+            Some(false) | None => Mode::Forever,
         };
         Self { ids, given, environment, mode, timeout: cli.timeout, exit_status: cli.exit_status, loaded }
     }
@@ -169,7 +168,7 @@ pub async fn run(order: Order, store: SqliteStore) -> Result<Exit, Failure> {
     let watching = tokio::spawn(watching::run(world, settings, inbox, stop.clone(), started));
     tell(&commands, Command::List(entries)).await;
 
-    let (notices, noticed) = mpsc::channel(16);
+    let (notices, told) = mpsc::channel(16);
     let stream = Stream::default();
     let specs = sinks::specs(&order.loaded.config, &order.environment, &stream)?;
     // One pass delivers when it has read: see `deliver_once`.
@@ -186,7 +185,7 @@ pub async fn run(order: Order, store: SqliteStore) -> Result<Exit, Failure> {
         dispatcher,
         specs,
         stream,
-        noticed,
+        told,
         signals,
         lister,
         is_started,
@@ -210,7 +209,7 @@ struct Daemon {
     dispatcher: Option<Dispatcher>,
     specs: Vec<deliver::SinkSpec>,
     stream: Stream,
-    noticed: mpsc::Receiver<Notice>,
+    told: mpsc::Receiver<Notice>,
     signals: Signals,
     lister: Lister,
     is_started: watch::Receiver<bool>,
@@ -252,7 +251,7 @@ impl Daemon {
                 biased;
                 wish = self.signals.next() => Happened::Wish(wish),
                 ended = &mut self.watching => Happened::Watched(ended),
-                notice = self.noticed.recv(), if self.dispatcher.is_some() => Happened::Notice(notice),
+                notice = self.told.recv(), if self.dispatcher.is_some() => Happened::Notice(notice),
                 () = async { sleep_until(deadline.expect("guarded by the branch's condition")).await }, if deadline.is_some() => Happened::TimedOut,
                 started = self.is_started.wait_for(|started| *started), if self.last_status.is_none() => {
                     // An error means that the watch has ended, which its own branch tells.

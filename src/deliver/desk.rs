@@ -5,9 +5,9 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    Answer, Notice, Sending, Verdict,
+    Notice, Sending, Verdict,
+    acts::{Act, Fate, Job, Looked, Question, Then, Tried, store_pause},
     failing::{self, Failing, Recovered, Tell, for_people},
-    identity::Identity,
     judge::{RETRY_AFTER_CAP, Words, judge},
     lanes::{Lanes, Next},
     order::{Orders, Phase},
@@ -18,8 +18,7 @@ use crate::{
     clock::{Clock, Time},
     config::Retry,
     route::SinkName,
-    store::{DeadReason, Delivery, DeliveryId, Due, Settlement, StoreError, Write},
-    velt::model::ExecutionId,
+    store::{DeadReason, Delivery, Due, Settlement, StoreError, Write},
 };
 
 /// How long a pending count is good enough for status lines.
@@ -28,77 +27,14 @@ const COUNT_EVERY: Duration = Duration::from_secs(10);
 /// A store that answers with nothing and says that something is due is asked again after this, not at once.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long to leave a store alone that fails for the `tries`-th time in a row: 1 s, 2 s, … 1 min.
-pub(super) fn store_pause(tries: u32) -> Duration {
-    Duration::from_secs(1_u64.checked_shl(tries.min(6)).unwrap_or(60).min(60))
-}
-
-/// An attempt that is over.
-pub(super) struct Tried {
-    pub(super) delivery: Delivery,
-    pub(super) sending: Arc<Sending>,
-    pub(super) started: Duration,
-    pub(super) answer: Answer,
-}
-
-/// Something that has to become durable, tried until it is.
-#[derive(Clone)]
-pub(super) struct Job {
-    pub(super) writes: Vec<Write>,
-    then: Then,
-    tries: u32,
-}
-
-/// What follows once it is.
-#[derive(Clone)]
-enum Then {
-    Free { execution: ExecutionId, id: DeliveryId, fate: Fate },
-    Lifted,
-    Left,
-}
-
-#[derive(Clone, Copy)]
-enum Fate {
-    Accepted,
-    Again(Duration),
-    Dead,
-}
-
-/// What a look at the store showed.
-pub(super) enum Looked {
-    /// The sink is stopped, and is still the one that was.
-    Stopped,
-    /// It was stopped, and is another now, or was told to go on.
-    ToLift,
-    /// `due` only where some were asked for.
-    Open { due: Option<Due>, pending: Option<u64>, salt: [u8; 16] },
-}
-
-/// What to ask the store.
-pub(super) struct Question {
-    pub(super) limit: usize,
-    pub(super) now: Time,
-    pub(super) count: bool,
-    pub(super) lift: bool,
-    pub(super) identity: Identity,
-}
-
-/// What to do next.
-pub(super) enum Act {
-    Persist(Job, Duration),
-    Look(Question),
-    Attempt(Arc<Sending>, Delivery),
-    Tell(Notice),
-    Wait(Option<Duration>),
-    End,
-}
-
 /// Whether the sink takes anything.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Door {
     /// The store hasn't said whether there is a stop.
     Unknown,
     Open,
+    /// The receiver is gone; the stop is not durable yet.
+    Closing,
     Stopped,
     /// A stop is being lifted.
     Lifting,
@@ -225,7 +161,7 @@ impl Desk {
                 self.persist(vec![Write::StartSink { sink: self.name.clone() }], Then::Lifted);
             }
             // A 410 came in while the store was asked: what it handed out stays in the queue.
-            Looked::Open { .. } if matches!(self.door, Door::Stopped | Door::Lifting) => self.lanes.looked(vec![]),
+            Looked::Open { .. } if self.door == Door::Closing => self.lanes.looked(vec![]),
             Looked::Open { due, pending, salt } => {
                 self.door = Door::Open;
                 self.lift = false;
@@ -316,13 +252,13 @@ impl Desk {
                     &answer,
                     "stays queued; the sink is stopped until its configuration changes, a reload, or test-sink",
                 );
-                self.stop(&delivery, &sending, &answer, wall, now);
+                self.stop(&delivery, &sending, &answer, wall);
             }
         }
     }
 
-    fn stop(&mut self, delivery: &Delivery, sending: &Sending, answer: &Words, wall: Time, now: Duration) {
-        self.door = Door::Stopped;
+    fn stop(&mut self, delivery: &Delivery, sending: &Sending, answer: &Words, wall: Time) {
+        self.door = Door::Closing;
         let again = Settlement::Again { due_at: self.time.now(&self.clock), answer: answer.to_string() };
         let stop = Write::StopSink {
             sink: self.name.clone(),
@@ -331,8 +267,7 @@ impl Desk {
             configuration: sending.identity.salted(self.salt),
         };
         let writes = vec![Write::Settled { delivery: delivery.id, settlement: again }, stop];
-        let fate = Fate::Again(now);
-        self.persist(writes, Then::Free { execution: delivery.execution.clone(), id: delivery.id, fate });
+        self.persist(writes, Then::Stopped { execution: delivery.execution.clone() });
     }
 
     /// Counts an attempt that was not accepted, and tells people if it is news.
@@ -415,6 +350,12 @@ impl Desk {
                     }
                 }
             }
+            Then::Stopped { execution } => {
+                self.lanes.free(&execution);
+                // Reload or not: the store says from here on whether it is stopped.
+                self.door = Door::Stopped;
+                self.lanes.want();
+            }
             Then::Lifted => {
                 tracing::info!(sink = %self.name, "sink {} is tried again after a stop", self.name);
                 self.lift = false;
@@ -468,7 +409,7 @@ impl Desk {
             let next = match self.door {
                 Door::Open => self.lanes.next(now, &self.orders.gate, self.sending.max_in_flight.get()),
                 Door::Unknown | Door::Stopped => self.lanes.next_while_stopped(now),
-                Door::Lifting => Next::Wait(None),
+                Door::Closing | Door::Lifting => Next::Wait(None),
             };
             match next {
                 Next::Look(limit) => return Act::Look(self.question(limit, now)),
@@ -561,15 +502,4 @@ fn retry_wait(retry: &Retry, delivery: &Delivery) -> Duration {
 /// No delivery of this sink can have to wait longer.
 fn longest(retry: &Retry) -> Duration {
     retry.pace.max().mul_f64(1.0 + retry.pace.jitter()).max(RETRY_AFTER_CAP)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failing_store_is_asked_ever_more_rarely_up_to_a_minute() {
-        let pauses: Vec<_> = (0..9).map(|tries| store_pause(tries).as_secs()).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-    }
 }

@@ -91,8 +91,8 @@ impl Dispatcher {
     pub(super) fn spawn(&mut self, sink: SinkSpec, phase: Phase, lift: bool) {
         let SinkSpec { name, way } = sink;
         // Nobody waits for what is nowhere: the board knows a sink before its task runs.
-        self.world.board.update(&name, |status| status.state = SinkState::Working);
-        let gate = self.gate(&way);
+        self.world.board.add(&name);
+        let gate = self.gate(&name, &way);
         let (orders, received) = watch::channel(Orders { way: way.clone(), gate, reloads: self.reloads, phase });
         let guard = Guard { name: name.clone(), world: self.world.clone() };
         let (world, sink) = (self.world.clone(), name.clone());
@@ -106,9 +106,14 @@ impl Dispatcher {
         self.tasks.insert(name, Task { orders, running });
     }
 
-    pub(super) fn gate(&mut self, way: &Way) -> Arc<Gate> {
+    fn gate(&mut self, name: &SinkName, way: &Way) -> Arc<Gate> {
         match way {
-            Way::Send(sending) => self.gates.of(sending.identity.url()),
+            Way::Send(sending) => {
+                let gate = self.gates.of(sending.identity.url());
+                // Here and not in the task: no sink may begin before the rates of all that share its URL are known.
+                gate.set_interval(name.as_str(), sending.rate.interval());
+                gate
+            }
             Way::Print(_) => Arc::default(),
         }
     }
@@ -127,7 +132,7 @@ impl Dispatcher {
             let sends = matches!(sink.way, Way::Send(_));
             match old.remove(&sink.name) {
                 Some(task) if task.sends() == sends && !task.running.is_finished() => {
-                    let gate = self.gate(&sink.way);
+                    let gate = self.gate(&sink.name, &sink.way);
                     let reloads = self.reloads;
                     task.order(|orders| *orders = Orders { way: sink.way, gate, reloads, phase: Phase::Running });
                     self.tasks.insert(sink.name, task);
@@ -141,7 +146,6 @@ impl Dispatcher {
             }
         }
         for (name, task) in old {
-            self.world.board.remove(&name);
             if task.running.is_finished() {
                 // Its task ended on its own (a closed stdout): one that does nothing but leave takes its place.
                 let way = task.orders.borrow().way.clone();
@@ -149,8 +153,9 @@ impl Dispatcher {
                 self.leaving.extend(self.tasks.remove_entry(&name));
             } else {
                 task.order(|orders| orders.phase = Phase::Leaving);
-                self.leaving.insert(name, task);
+                self.leaving.insert(name.clone(), task);
             }
+            self.world.board.remove(&name);
         }
     }
 
@@ -245,7 +250,6 @@ impl Dispatcher {
                 task.running.abort();
                 tracing::warn!(sink = %name, "the queue of sink {name}, which left the configuration, could not be ended in time; it is kept");
             }
-            self.world.board.remove(&name);
         }
         self.report().await
     }

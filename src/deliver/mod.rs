@@ -11,6 +11,7 @@
 //!
 //! Nothing here knows how events come about.
 
+mod acts;
 mod body;
 mod client;
 mod desk;

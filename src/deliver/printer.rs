@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    Notice, Printed, Printing, Way, body, desk::store_pause, failing, failing::Failing, order::Orders, order::Phase,
+    Notice, Printed, Printing, Way, acts::store_pause, body, failing, failing::Failing, order::Orders, order::Phase,
     status::SinkState, text, worker::World,
 };
 use crate::{

@@ -132,13 +132,17 @@ impl Default for Board {
 }
 
 impl Board {
+    /// A sink that is about to work; what its name did before stays counted.
+    pub(super) fn add(&self, name: &SinkName) {
+        self.lock().entry(name.clone()).or_default().state = SinkState::Working;
+        self.turned.send_replace(());
+    }
+
     /// Changes a sink's status; who waits for a change of states is woken when this was one.
     pub(super) fn update(&self, name: &SinkName, change: impl FnOnce(&mut Status)) {
         let mut sinks = self.lock();
-        let status = match sinks.get_mut(name) {
-            Some(status) => status,
-            None => sinks.entry(name.clone()).or_default(),
-        };
+        // A sink that has left goes on for a while, but nobody asks for it any more.
+        let Some(status) = sinks.get_mut(name) else { return };
         let before = status.state;
         change(status);
         let turned = status.state != before;

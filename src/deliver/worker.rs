@@ -14,7 +14,8 @@ use tokio::{
 
 use super::{
     Notice, Sending, Way,
-    desk::{Act, Desk, Job, Looked, Question, Tried},
+    acts::{Act, Job, Looked, Question, Tried},
+    desk::Desk,
     order::Orders,
     status::Board,
 };
@@ -62,7 +63,6 @@ pub(super) async fn work(
     let mut committed = world.store.committed();
     let mut committing = true;
     let first = orders.borrow_and_update().clone();
-    first.gate.set_interval(name.as_str(), sending.rate.interval());
     let mut desk = Desk::new(name.clone(), world.clock.clone(), Arc::clone(&world.board), first, sending, lift);
     let mut attempts: FuturesUnordered<BoxFuture<'static, Tried>> = FuturesUnordered::new();
     let mut persisting: FuturesUnordered<BoxFuture<'static, (Job, Result<(), StoreError>)>> = FuturesUnordered::new();
@@ -112,7 +112,6 @@ pub(super) async fn work(
                 let orders = orders.borrow_and_update().clone();
                 // OK because a sink that changes its way gets another task.
                 if let Way::Send(sending) = orders.way.clone() {
-                    orders.gate.set_interval(name.as_str(), sending.rate.interval());
                     desk.ordered(orders, sending);
                 }
             }

@@ -8,7 +8,7 @@ mod executions;
 mod open;
 mod outbox;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::{
     collections::HashSet,

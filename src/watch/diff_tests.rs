@@ -7,7 +7,7 @@ fn time(ms: i64) -> Time {
     Time::from_millis(ms).unwrap()
 }
 
-fn view(value: serde_json::Value) -> ExecutionView {
+fn view(value: &serde_json::Value) -> ExecutionView {
     serde_json::from_str(&value.to_string()).unwrap()
 }
 
@@ -24,7 +24,7 @@ fn execution(status: &str, steps: &[(&str, &str)]) -> ExecutionView {
         )
         .collect();
     view(
-        json!({"executionId": "exec_1", "status": status, "steps": steps, "definitionId": "d", "definitionVersion": 2}),
+        &json!({"executionId": "exec_1", "status": status, "steps": steps, "definitionId": "d", "definitionVersion": 2}),
     )
 }
 
@@ -127,7 +127,7 @@ fn only_a_terminal_execution_event_is_final_and_it_comes_last() {
 fn timestamps_are_the_best_known_and_never_go_back() {
     let mut story = Story::new();
     let step = |status: &str, started: i64, completed: Option<i64>| {
-        view(json!({"executionId": "exec_1", "status": "running", "startedAt": 500, "steps": [
+        view(&json!({"executionId": "exec_1", "status": "running", "startedAt": 500, "steps": [
             {"stepId": "a", "status": status, "startedAt": started, "completedAt": completed}]}))
     };
     let at = |events: &[Event]| events.last().unwrap().timestamp.as_millis();
@@ -143,7 +143,7 @@ fn timestamps_are_the_best_known_and_never_go_back() {
 fn steps_of_one_read_come_by_the_time_they_entered_their_status() {
     let mut story = Story::new();
     let events =
-        story.events(&view(json!({"executionId": "exec_1", "status": "cancelled", "cancelledAt": 950, "steps": [
+        story.events(&view(&json!({"executionId": "exec_1", "status": "cancelled", "cancelledAt": 950, "steps": [
         {"stepId": "late", "status": "completed", "completedAt": 900},
         {"stepId": "parked", "status": "waiting"},
         {"stepId": "early", "status": "completed", "completedAt": 100},
@@ -189,7 +189,7 @@ fn unknown_statuses_are_told_as_spelled_and_are_no_end() {
 fn only_the_decision_of_an_output_is_remembered_or_told() {
     let mut story = Story::new();
     let view =
-        view(json!({"executionId": "exec_1", "status": "running", "steps": [{"stepId": "a", "status": "completed",
+        view(&json!({"executionId": "exec_1", "status": "running", "steps": [{"stepId": "a", "status": "completed",
         "output": {"decision": "approve", "resumeKey": "canary", "reviewerEmails": ["canary@example.com"]}}]}));
     let Diff::Changed { memory, told } = story.read(&view) else { panic!("nothing told") };
     assert!(!serde_json::to_string(&memory).unwrap().contains("canary"));
@@ -286,7 +286,7 @@ fn arbitrary_view() -> impl Strategy<Value = ExecutionView> {
                 json!({"stepId": format!("s{id}"), "status": status, "startedAt": started, "completedAt": completed})
             })
             .collect();
-        view(json!({"executionId": "exec_1", "status": execution, "steps": steps}))
+        view(&json!({"executionId": "exec_1", "status": execution, "steps": steps}))
     })
 }
 

@@ -78,15 +78,17 @@ pub enum News {
     Unlimited,
 }
 
-impl Gate {
-    pub fn new() -> Self {
+impl Default for Gate {
+    fn default() -> Self {
         let pace = |initial, max| {
             Pace::try_new(Duration::from_secs(initial), Duration::from_secs(max), 2.0, 0.0)
                 .expect("these constants are within the bounds of a pace")
         };
         Self { limit: None, access: Access::Good, probing: false, limit_pace: pace(5, 120), access_pace: pace(5, 60) }
     }
+}
 
+impl Gate {
     pub fn permit(&self, now: Duration) -> Permit {
         if let Some(limit) = self.limit
             && now < limit.until
@@ -230,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_429_shuts_for_everybody_then_lets_one_through_until_a_success() {
-        let mut gate = Gate::new();
+        let mut gate = Gate::default();
         assert_eq!(gate.permit(s(0)), Permit::Free);
         assert_eq!(gate.limited(s(9), s(10), Some(s(30))), Some(News::Limited(s(30))));
         assert_eq!(gate.permit(s(39)), Permit::Shut { until: s(40) });
@@ -245,7 +247,7 @@ mod tests {
 
     #[test]
     fn without_a_retry_after_the_wait_grows_from_5_s_to_2_min_and_starts_anew_after_a_success() {
-        let mut gate = Gate::new();
+        let mut gate = Gate::default();
         let mut now = s(0);
         let mut waits = vec![];
         for _ in 0..7 {
@@ -260,7 +262,7 @@ mod tests {
 
     #[test]
     fn requests_that_were_under_way_together_count_once() {
-        let mut gate = Gate::new();
+        let mut gate = Gate::default();
         assert!(gate.limited(s(1), s(2), None).is_some());
         for _ in 0..15 {
             assert_eq!(gate.limited(s(1), s(2), None), None);
@@ -272,7 +274,7 @@ mod tests {
 
     #[test]
     fn one_refused_id_among_good_ones_is_to_blame_alone() {
-        let mut gate = Gate::new();
+        let mut gate = Gate::default();
         assert_eq!(gate.refused(3, s(10), true), None);
         assert_eq!(gate.permit(s(10)), Permit::ProbeAccess { not: Some(3) }, "another one is asked at once");
         assert_eq!(gate.accepted(s(9), true), [], "asked before the refusal: no proof");
@@ -282,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_question_judged_on_its_merits_clears_the_credentials_but_condemns_nobody() {
-        let mut gate = Gate::new();
+        let mut gate = Gate::default();
         gate.refused(3, s(10), true);
         assert_eq!(gate.accepted(s(10), false), []);
         assert_eq!(gate.permit(s(11)), Permit::Free);
@@ -290,16 +292,16 @@ mod tests {
 
     #[test]
     fn two_refusals_or_the_only_one_are_the_credentials() {
-        let mut gate = Gate::new();
+        let mut gate = Gate::default();
         gate.refused(3, s(10), true);
         assert_eq!(gate.refused(4, s(11), true), Some(News::Refused));
-        let mut lone = Gate::new();
+        let mut lone = Gate::default();
         assert_eq!(lone.refused(3, s(10), false), Some(News::Refused));
     }
 
     #[test]
     fn probes_back_off_from_5_s_to_1_min_one_at_a_time_and_recover() {
-        let mut gate = Gate::new();
+        let mut gate = Gate::default();
         gate.refused(0, s(0), false);
         let (mut now, mut waits) = (s(0), vec![]);
         for _ in 0..6 {
@@ -321,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_probe_that_fails_in_passing_is_made_again_later() {
-        let mut gate = Gate::new();
+        let mut gate = Gate::default();
         gate.refused(0, s(0), true);
         gate.learnt_nothing(s(1));
         assert_eq!(gate.permit(s(1)), Permit::Shut { until: s(6) });

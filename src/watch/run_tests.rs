@@ -257,11 +257,11 @@ async fn a_wrong_token_is_probed_one_at_a_time_and_a_new_one_resumes_everything(
     seconds(300).await;
     let probes = watch.api.requests() - first;
     assert!((5..=10).contains(&probes), "{probes} probes in five minutes");
-    let probed = watch.api.script().asked[first..]
+    let turns = watch.api.script().asked[first..]
         .iter()
         .map(|(_, id, _)| id.clone())
         .collect::<std::collections::BTreeSet<_>>();
-    assert_eq!(probed.len(), 4, "they take turns");
+    assert_eq!(turns.len(), 4, "they take turns");
     assert_eq!(watch.told().await, [""; 0], "nobody was given up");
 
     for id in ids {

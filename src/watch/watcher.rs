@@ -151,7 +151,7 @@ impl Watcher {
             fleet: Fleet::default(),
             schedule: Schedule::default(),
             budget,
-            gate: Gate::new(),
+            gate: Gate::default(),
             troubles: Troubles::default(),
             actions: vec![],
             in_flight: 0,
@@ -357,7 +357,7 @@ impl Watcher {
                 Some(not) => self.fleet.next_in_turn(not),
                 None => self.schedule.take(now.elapsed, self.patience()),
             };
-            let Some(slot) = slot else { return None };
+            let slot = slot?;
             if of.is_some() {
                 self.schedule.remove(slot);
                 self.actions.push(Action::ReadCredentials);
@@ -400,10 +400,10 @@ impl Watcher {
         }
         let (answer, fingerprint) = match result {
             Ok(answered) => answered,
-            Err(transport) => return self.failed(&sent, transport.into(), now),
+            Err(transport) => return self.failed(&sent, &transport.into(), now),
         };
         if let Some(trouble) = judge(&answer) {
-            return self.failed(&sent, trouble, now);
+            return self.failed(&sent, &trouble, now);
         }
         let Some(watched) = self.fleet.get(sent.slot) else { return };
         if !watched.listed {
@@ -426,7 +426,7 @@ impl Watcher {
         self.committing -= 1;
         let slot = sent.slot;
         match observed {
-            Observed::Trouble(trouble) => self.failed(sent, trouble, now),
+            Observed::Trouble(trouble) => self.failed(sent, &trouble, now),
             Observed::Same { fingerprint } => {
                 self.read(sent, now);
                 self.unchanged(slot, fingerprint, now);
@@ -437,7 +437,7 @@ impl Watcher {
                 // Counted as its own trouble, so that a replica that lags is said once.
                 match self.troubles.failed(slot, "stale", now.elapsed) {
                     Say::Name => {
-                        warn!(execution = %watched.id, "a stale read was dropped: {}", plain::escape(&contradicts))
+                        warn!(execution = %watched.id, "a stale read was dropped: {}", plain::escape(&contradicts));
                     }
                     Say::SumUp => warn!("more executions have stale reads; they are dropped"),
                     Say::Nothing => debug!(execution = %watched.id, "another stale read was dropped"),
@@ -530,7 +530,7 @@ impl Watcher {
 
     // --- what went wrong ---
 
-    fn failed(&mut self, sent: &Sent, trouble: Trouble, now: Now) {
+    fn failed(&mut self, sent: &Sent, trouble: &Trouble, now: Now) {
         let slot = sent.slot;
         match self.fleet.get(slot) {
             None => return,
@@ -538,7 +538,7 @@ impl Watcher {
             Some(_) => {}
         }
         match trouble.verdict {
-            Verdict::Credentials => self.credentials_refused(sent, &trouble, now),
+            Verdict::Credentials => self.credentials_refused(sent, trouble, now),
             Verdict::SlowDown { retry_after } => {
                 self.gate.learnt_nothing(now.elapsed);
                 if let Some(news) = self.gate.limited(sent.at, now.elapsed, retry_after) {
@@ -549,11 +549,11 @@ impl Watcher {
             }
             Verdict::NotFound => {
                 self.gate.accepted(sent.at, false);
-                self.not_found(slot, &trouble, now);
+                self.not_found(slot, trouble, now);
             }
             Verdict::Refused => {
                 self.gate.accepted(sent.at, false);
-                self.complain(slot, &trouble, now);
+                self.complain(slot, trouble, now);
                 if self.may_give_up() {
                     self.abandon(slot, Abandoned::Refused, now);
                 } else {
@@ -562,7 +562,7 @@ impl Watcher {
             }
             Verdict::Passing { retry_after } => {
                 self.gate.learnt_nothing(now.elapsed);
-                self.complain(slot, &trouble, now);
+                self.complain(slot, trouble, now);
                 self.back_off(slot, retry_after, now);
             }
         }

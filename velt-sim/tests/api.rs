@@ -25,7 +25,6 @@ async fn a_success_is_the_view_wrapped_in_result() {
     assert_eq!(get(&sim, "exec_1").await.unwrap().body, b"not even json");
 }
 
-#[expect(clippy::too_many_lines, reason = "one row per mistake")]
 #[tokio::test]
 async fn what_is_wrong_with_a_request_is_told_as_documented() {
     let sim = still();

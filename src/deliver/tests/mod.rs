@@ -1,3 +1,10 @@
 //! The delivery side under simulated time with fakes at its seams, and a little real HTTP.
 
+mod ending;
 pub(super) mod fixture;
+mod http;
+mod order;
+mod printing;
+mod rig;
+mod schedule;
+mod stopping;

@@ -37,6 +37,9 @@ const APPLICATION_ID: i32 = 0x5645_4c57;
 /// The steps from nothing to the current schema; `user_version` counts those that were done. A released step is never edited.
 const MIGRATIONS: &[&str] = &[include_str!("../schema.sql")];
 
+/// The schema's version that this program writes.
+pub(super) const VERSION: usize = MIGRATIONS.len();
+
 /// How long a statement waits for another process, for example a checkpoint or `dead-letters drop`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -236,13 +239,12 @@ enum Version {
 
 impl Found {
     fn judge(&self) -> Result<Version, String> {
-        let known = MIGRATIONS.len();
         match (self.application_id, usize::try_from(self.user_version)) {
             (0, Ok(0)) if self.objects == 0 => Ok(Version::New),
-            (APPLICATION_ID, Ok(version)) if version == known => Ok(Version::Current),
-            (APPLICATION_ID, Ok(version)) if (1..known).contains(&version) => Ok(Version::Older),
-            (APPLICATION_ID, Ok(version)) if version > known => Err(format!(
-                "a newer velt-watch wrote it (schema version {version}, this program knows {known}); \
+            (APPLICATION_ID, Ok(version)) if version == VERSION => Ok(Version::Current),
+            (APPLICATION_ID, Ok(version)) if (1..VERSION).contains(&version) => Ok(Version::Older),
+            (APPLICATION_ID, Ok(version)) if version > VERSION => Err(format!(
+                "a newer velt-watch wrote it (schema version {version}, this program knows {VERSION}); \
                  hint: use that version, or another state"
             )),
             (APPLICATION_ID, _) => Err(format!("it is damaged: schema version {}", self.user_version)),

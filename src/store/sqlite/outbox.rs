@@ -228,6 +228,17 @@ fn delivery(row: &Row<'_>) -> Result<Delivery> {
     })
 }
 
+/// The lanes of a sink with the oldest delivery of each, by their due time: no sorting, no look at what is behind the heads.
+pub(super) const DUE: &str =
+    "SELECT l.due_at, x.execution_id, d.id, e.event_id, e.body, e.output, d.attempts, d.enqueued_at
+         FROM lanes l
+         CROSS JOIN executions x ON x.id = l.execution
+         CROSS JOIN deliveries d ON d.id = (SELECT h.id FROM deliveries h
+                                            WHERE h.execution = l.execution AND h.sink = l.sink ORDER BY h.id LIMIT 1)
+         CROSS JOIN events e ON e.id = d.event
+         WHERE l.sink = (SELECT id FROM sinks WHERE name = ?1)
+         ORDER BY l.due_at, l.execution";
+
 /// Walks the lanes by their due time until `limit` are taken; the index gives them in that order, so what is not due is never touched.
 pub(super) fn due(
     connection: &Connection,
@@ -237,16 +248,7 @@ pub(super) fn due(
     limit: usize,
 ) -> Result<Due> {
     let mut due = Due::default();
-    let mut lanes = connection.prepare_cached(
-        "SELECT l.due_at, x.execution_id, d.id, e.event_id, e.body, e.output, d.attempts, d.enqueued_at
-         FROM lanes l
-         CROSS JOIN executions x ON x.id = l.execution
-         CROSS JOIN deliveries d ON d.id = (SELECT h.id FROM deliveries h
-                                            WHERE h.execution = l.execution AND h.sink = l.sink ORDER BY h.id LIMIT 1)
-         CROSS JOIN events e ON e.id = d.event
-         WHERE l.sink = (SELECT id FROM sinks WHERE name = ?1)
-         ORDER BY l.due_at, l.execution",
-    )?;
+    let mut lanes = connection.prepare_cached(DUE)?;
     let mut rows = lanes.query([sink])?;
     while let Some(row) = rows.next()? {
         if busy.contains(row.get_ref(1)?.as_str()?) {

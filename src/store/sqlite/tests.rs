@@ -1,6 +1,9 @@
 //! The state as the rest of the program meets it: through the trait, on real files where files matter.
 
+mod opening;
+mod order;
 mod outbox;
+mod remembering;
 
 use super::*;
 use crate::{
@@ -21,7 +24,7 @@ pub(super) fn sink(name: &str) -> SinkName {
     name.into()
 }
 
-pub(super) fn event(execution: &ExecutionId, sequence: u64, now: Time) -> Event {
+pub(in crate::store) fn event(execution: &ExecutionId, sequence: u64, now: Time) -> Event {
     let kind = Kind::Step(StepStatus::Waiting);
     Event {
         id: EventId::new(execution, Some(&format!("step_{sequence}")), &kind, 1),

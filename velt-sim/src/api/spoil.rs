@@ -62,7 +62,6 @@ impl Plain {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one arm per fault: split, the list of faults would be in two places")]
 pub(crate) fn answer(outcome: Outcome, fault: Option<&Fault>, after: Duration, asked: Option<&str>) -> Spoilt {
     let Some(fault) = fault else {
         return Plain::of(outcome).send(after);

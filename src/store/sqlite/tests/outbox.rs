@@ -53,3 +53,125 @@ fn what_died_is_kept_and_lets_the_next_one_pass() {
     assert_eq!((queue.pending, queue.dead), (1, 1));
     assert!(due(&mut store, "a", 11).deliveries[0].json.contains(r#""sequence":2"#));
 }
+
+#[test]
+fn what_is_busy_is_left_out_and_a_limit_tells_when_to_look_again() {
+    let mut store = store();
+    for (n, execution) in ["e1", "e2", "e3"].into_iter().enumerate() {
+        let now = 10 + i64::try_from(n).unwrap();
+        store.apply(&[observed(execution, Standing::Watching, now, 1..2, &["a"])]).unwrap();
+    }
+    let mut ask = |busy: &[&str], limit| {
+        let busy = busy.iter().map(|name| id(name)).collect();
+        let due = store.due(&sink("a"), at(100), &busy, limit).unwrap();
+        (due.deliveries.iter().map(|d| d.execution.to_string()).collect::<Vec<_>>(), due.next_at)
+    };
+    assert_eq!(ask(&["e1"], 10), (vec!["e2".into(), "e3".into()], None));
+    assert_eq!(ask(&["e1"], 1), (vec!["e2".into()], Some(at(12))));
+    assert_eq!(ask(&["e1", "e3"], 1), (vec!["e2".into()], None));
+    assert_eq!(ask(&[], 0), (vec![], Some(at(10))));
+    assert!(store.due(&sink("nobody"), at(100), &HashSet::new(), 1).unwrap().deliveries.is_empty());
+}
+
+#[test]
+fn an_event_told_twice_stays_as_it_was_first_written() {
+    let mut store = store();
+    store.apply(&[observed("e1", Standing::Watching, 10, 1..3, &["a"])]).unwrap();
+    let first = store.oldest(&sink("a"), 10).unwrap();
+    // The same write once more, as after a commit whose answer was lost: nothing is queued twice.
+    store.apply(&[observed("e1", Standing::Watching, 99, 1..3, &["a"])]).unwrap();
+    let again = store.oldest(&sink("a"), 10).unwrap();
+    assert_eq!(again.iter().map(|d| &d.json).collect::<Vec<_>>(), first.iter().map(|d| &d.json).collect::<Vec<_>>());
+    // Once it was taken, telling it again is a repetition, never another text.
+    store.apply(&[settled(first[0].id, Settlement::Accepted), settled(first[1].id, Settlement::Accepted)]).unwrap();
+    store.apply(&[observed("e1", Standing::Watching, 99, 1..2, &["a"])]).unwrap();
+    let repeated = store.oldest(&sink("a"), 10).unwrap();
+    assert_eq!((repeated.len(), &repeated[0].json), (1, &first[0].json));
+}
+
+#[test]
+fn a_steps_output_is_kept_beside_its_event() {
+    let mut store = store();
+    let mut write = observed("e1", Standing::Watching, 10, 1..2, &["a"]);
+    let output = r#"{"b": 1.00, "a": "\u00e9"}"#;
+    if let Write::Observed(observation) = &mut write {
+        observation.events[0].output = Some(serde_json::value::RawValue::from_string(output.into()).unwrap());
+    }
+    store.apply(&[write]).unwrap();
+    let delivery = store.oldest(&sink("a"), 1).unwrap().remove(0);
+    assert_eq!(delivery.output.unwrap().get(), output, "as the text it came in");
+    assert!(!delivery.json.contains("1.00"));
+}
+
+#[test]
+fn a_stop_is_remembered_and_keeps_the_queue() {
+    let mut store = store();
+    store.apply(&[observed("e1", Standing::Watching, 10, 1..3, &["a"])]).unwrap();
+    let stop = |configuration: &str| Write::StopSink {
+        sink: sink("a"),
+        reason: "410 Gone".into(),
+        at: at(11),
+        configuration: configuration.into(),
+    };
+    store.apply(&[stop("c1")]).unwrap();
+    let stopped = store.stopped(&sink("a")).unwrap().unwrap();
+    assert_eq!((stopped.reason.as_str(), stopped.at, stopped.configuration.as_str()), ("410 Gone", at(11), "c1"));
+    assert_eq!(store.pending(&sink("a")).unwrap(), 2);
+    store.apply(&[Write::StartSink { sink: sink("a") }, Write::StartSink { sink: sink("nobody") }]).unwrap();
+    assert!(store.stopped(&sink("a")).unwrap().is_none());
+    assert!(store.stopped(&sink("nobody")).unwrap().is_none());
+}
+
+#[test]
+fn a_removed_sinks_queue_becomes_dead_letters() {
+    let mut store = store();
+    store.apply(&[observed("e1", Standing::Watching, 10, 1..3, &["a", "b"])]).unwrap();
+    let head = due(&mut store, "a", 10).deliveries[0].id;
+    store.apply(&[settled(head, Settlement::Again { due_at: at(99), answer: "503".into() })]).unwrap();
+    store.apply(&[Write::RemoveSink { sink: sink("a"), at: at(20) }]).unwrap();
+    assert!(due(&mut store, "a", 100).deliveries.is_empty());
+    assert_eq!(store.pending(&sink("b")).unwrap(), 2);
+    let dead: Vec<(String, i64, Option<String>)> = store
+        .connection
+        .prepare("SELECT reason, attempts, last_answer FROM dead ORDER BY id")
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    assert_eq!(dead, [("sink-removed".into(), 1, Some("503".into())), ("sink-removed".into(), 0, None)]);
+    // What comes later begins anew.
+    store.apply(&[observed("e1", Standing::Watching, 30, 3..4, &["a"])]).unwrap();
+    assert_eq!(due(&mut store, "a", 30).deliveries.len(), 1);
+}
+
+#[test]
+fn the_latest_answer_of_what_still_waits_is_told() {
+    let mut store = store();
+    for execution in ["e1", "e2"] {
+        store.apply(&[observed(execution, Standing::Watching, 10, 1..2, &["a"])]).unwrap();
+    }
+    let ids: Vec<_> = due(&mut store, "a", 10).deliveries.iter().map(|d| d.id).collect();
+    let again = |at_ms, answer: &str| Settlement::Again { due_at: at(at_ms), answer: answer.into() };
+    store.apply(&[settled(ids[1], again(30, "502")), settled(ids[0], again(20, "503"))]).unwrap();
+    let queue = store.queues().unwrap().remove(0);
+    assert_eq!((queue.last_answer.as_deref(), queue.next_at, queue.oldest), (Some("503"), Some(at(20)), Some(at(10))));
+    store.apply(&[settled(ids[0], Settlement::Accepted)]).unwrap();
+    assert_eq!(store.queues().unwrap()[0].last_answer.as_deref(), Some("502"));
+    store.apply(&[settled(ids[1], Settlement::Accepted)]).unwrap();
+    assert!(store.queues().unwrap().is_empty(), "nothing to tell of it");
+}
+
+#[test]
+fn what_is_due_is_found_in_an_index() {
+    let store = store();
+    let plan: String = store
+        .connection
+        .prepare(&format!("EXPLAIN QUERY PLAN {}", crate::store::sqlite::outbox::DUE))
+        .unwrap()
+        .query_map(["a"], |row| row.get::<_, String>(3))
+        .unwrap()
+        .map(|line| line.unwrap() + "\n")
+        .collect();
+    assert!(plan.contains("lanes_due") && !plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{plan}");
+}
