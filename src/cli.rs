@@ -1,8 +1,8 @@
 //! The command line.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::{
     config::{Given, LogFormat, Output, parse_duration},
@@ -15,7 +15,7 @@ use crate::{
     name = "velt-watch",
     version,
     disable_help_subcommand = true,
-    args_conflicts_with_subcommands = true,
+    subcommand_precedence_over_arg = true,
     subcommand_negates_reqs = true,
     max_term_width = 100,
     after_help = "\
@@ -62,6 +62,40 @@ pub struct Cli {
 }
 
 impl Cli {
+    /// Reads the process's arguments. A mistake is told on standard error and ends the process with 2; help and version end it with 0.
+    pub fn of_process() -> Self {
+        Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn read<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
+        let cli = Self::try_parse_from(arguments)?;
+        // Not clap's `args_conflicts_with_subcommands`: after an option that subcommands share (`-c FILE check`) it takes the
+        // subcommand's name for an ID, and the program would watch an execution called `check`.
+        match cli.misplaced() {
+            Some(what) => {
+                let message = format!("{what} belongs to watching and can't be used with a subcommand");
+                Err(Self::command().error(ErrorKind::ArgumentConflict, message))
+            }
+            None => Ok(cli),
+        }
+    }
+
+    /// What a subcommand would silently ignore.
+    fn misplaced(&self) -> Option<&'static str> {
+        let command = self.command.as_ref()?;
+        let watch_file = self.watch_file.is_some() && !matches!(command, Command::Check);
+        [
+            (!self.ids.is_empty(), "an EXECUTION_ID before the subcommand"),
+            (watch_file, "--watch-file"),
+            (self.once, "--once"),
+            (self.timeout.is_some(), "--timeout"),
+            (self.exit_status, "--exit-status"),
+            (self.output.is_some(), "--output"),
+        ]
+        .into_iter()
+        .find_map(|(given, what)| given.then_some(what))
+    }
+
     /// What of this concerns the configuration.
     pub fn given(&self) -> Given {
         Given {
@@ -176,8 +210,6 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -190,12 +222,16 @@ mod tests {
 
     #[test]
     fn ids_options_and_subcommands_in_the_orders_people_type() {
-        let parse = |line: &str| Cli::try_parse_from(line.split_whitespace());
+        let parse = |line: &str| Cli::read(line.split_whitespace());
         let cli = parse("velt-watch exec_1 - --once -o json").unwrap();
         assert_eq!(cli.ids, [IdArgument::Id("exec_1".parse().unwrap()), IdArgument::Stdin]);
         for line in ["velt-watch -c a.toml status", "velt-watch status -c a.toml"] {
-            assert_eq!(parse(line).unwrap().files.config, Some("a.toml".into()), "{line}");
+            let cli = parse(line).unwrap();
+            assert_eq!(cli.files.config, Some("a.toml".into()), "{line}");
+            assert!(matches!(cli.command, Some(Command::Status { .. })) && cli.ids.is_empty(), "{line}");
         }
+        let cli = parse("velt-watch --state s.db -v -f list check").unwrap();
+        assert!(matches!(cli.command, Some(Command::Check)) && cli.watch_file.is_some());
         let retry = parse("velt-watch retry a b").unwrap().command;
         assert!(matches!(retry, Some(Command::Retry { ids, .. }) if ids.len() == 2));
         for line in [
@@ -205,6 +241,9 @@ mod tests {
             "velt-watch -v -q",
             "velt-watch --frobnicate",
             "velt-watch -o xml",
+            "velt-watch exec_1 check",
+            "velt-watch --once status",
+            "velt-watch -c a.toml -f list status",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

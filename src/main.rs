@@ -2,7 +2,6 @@
 
 use std::{io::IsTerminal, process::ExitCode};
 
-use clap::Parser;
 use velt_watch::{
     cli::Cli,
     commands,
@@ -15,7 +14,7 @@ use velt_watch::{
 
 fn main() -> ExitCode {
     // Arguments. clap prints and exits by itself: 2 for a mistake, 0 for help and version.
-    let cli = Cli::parse();
+    let cli = Cli::of_process();
     let environment = Environment::of_process();
 
     let exit = if cli.command.is_some() { commands::run(&cli, &environment) } else { watch(&cli, environment) };
