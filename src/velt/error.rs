@@ -174,9 +174,15 @@ fn quote(text: &str) -> String {
     plain::shorten(&plain::escape(text), 200)
 }
 
-/// A redirect's target without its query, which could carry a token.
+/// A redirect's target without what could carry a token: its query, and a name and password before the host.
 fn target(location: &str) -> String {
-    quote(location.split(['?', '#']).next().unwrap_or_default())
+    let path = location.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = path.split_once("//").unwrap_or(("", path));
+    let end = rest.find('/').unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => quote(&format!("{scheme}//{}", &rest[at + 1..])),
+        None => quote(path),
+    }
 }
 
 #[cfg(test)]
@@ -271,6 +277,14 @@ mod tests {
         let redirect = Answer { location: Some("https://other.example/x?token=canary#f".into()), ..answer(302, "") };
         let what = judge(&redirect).unwrap().what;
         assert!(what.contains("to https://other.example/x;") && !what.contains("canary"), "{what}");
+        for (location, told) in [
+            ("https://canary:canary@other.example/x", "to https://other.example/x;"),
+            ("//canary@other.example", "to //other.example;"),
+            ("/x/@me", "to /x/@me;"),
+        ] {
+            let what = judge(&Answer { location: Some(location.into()), ..answer(302, "") }).unwrap().what;
+            assert!(what.contains(told) && !what.contains("canary"), "{what}");
+        }
     }
 
     #[test]
