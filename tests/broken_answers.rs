@@ -11,8 +11,7 @@ use support::Ended;
 use velt_sim::{ErrorStatus, Fault, Logged, Receiver, View};
 
 /// Waits grow to half a second, so that a fault that is over is soon noticed to be.
-const PACE: &str =
-    "initial_interval = \"100ms\"\nmax_interval = \"500ms\"\nmultiplier = 2\njitter = 0\nrate_limit = inf\nmax_in_flight = 64";
+const PACE: &str = "initial_interval = \"100ms\"\nmax_interval = \"500ms\"\nmultiplier = 2\njitter = 0\nrate_limit = inf\nmax_in_flight = 64";
 
 const WHOLE: [&str; 4] = ["execution.running", "step.running", "step.completed", "execution.completed"];
 
@@ -70,8 +69,16 @@ fn every_broken_answer_is_told_once_tried_again_and_never_a_change() {
         ("exec_internal", error(ErrorStatus::Internal), "INTERNAL"),
         ("exec_unavailable", error(ErrorStatus::Unavailable), "UNAVAILABLE"),
         ("exec_deadline", error(ErrorStatus::DeadlineExceeded), "DEADLINE_EXCEEDED"),
-        ("exec_teapot", Fault::Error { status: ErrorStatus::Other("TEAPOT".into()), http: Some(418), message: None }, "TEAPOT"),
-        ("exec_in_200", Fault::Error { status: ErrorStatus::Internal, http: Some(200), message: Some("late".into()) }, "late"),
+        (
+            "exec_teapot",
+            Fault::Error { status: ErrorStatus::Other("TEAPOT".into()), http: Some(418), message: None },
+            "TEAPOT",
+        ),
+        (
+            "exec_in_200",
+            Fault::Error { status: ErrorStatus::Internal, http: Some(200), message: Some("late".into()) },
+            "late",
+        ),
         ("exec_http_400", Fault::http(400), "HTTP 400"),
         ("exec_http_404", Fault::http(404), "HTTP 404"),
         ("exec_http_500", Fault::http(500), "HTTP 500"),

@@ -50,7 +50,10 @@ fn a_token_replaced_in_its_file_is_used_without_a_word() {
     bench.finish("a");
     run.event_of("a", "execution.completed", SOON);
     assert_eq!(abandoned(&run), []);
-    assert_eq!(story(&run.events(), "a"), ["execution.running", "step.running", "step.completed", "execution.completed"]);
+    assert_eq!(
+        story(&run.events(), "a"),
+        ["execution.running", "step.running", "step.completed", "execution.completed"]
+    );
 }
 
 #[test]
@@ -83,7 +86,10 @@ fn a_wrong_token_is_tried_by_one_probe_at_a_time() {
     assert!(probe.arrived - log[0].arrived >= Duration::from_secs(5), "{:?}", probe.arrived - log[0].arrived);
     assert_ne!(log[0].execution_id, log[1].execution_id, "another execution tells who is to blame");
     for pair in log.windows(2) {
-        assert!(pair[0].sent().is_some_and(|sent| sent <= pair[1].arrived), "two requests with refused credentials at once");
+        assert!(
+            pair[0].sent().is_some_and(|sent| sent <= pair[1].arrived),
+            "two requests with refused credentials at once"
+        );
     }
     assert_eq!(run.log().matches("refuses the credentials").count(), 1, "{}", run.log());
     // The file is looked at while waiting, too.

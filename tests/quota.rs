@@ -49,7 +49,10 @@ fn too_many_requests_is_everybodys_trouble() {
     assert!(wait < Duration::from_secs(4), "nobody asked for {wait:?} after a Retry-After of 2 s");
     // The first one after it goes alone; the others follow its answer.
     let after: Vec<_> = log.iter().filter(asked_after).take(2).collect();
-    assert!(after[0].sent().is_some_and(|sent| sent <= after[1].arrived), "two asked at once before the quota was known");
+    assert!(
+        after[0].sent().is_some_and(|sent| sent <= after[1].arrived),
+        "two asked at once before the quota was known"
+    );
     assert!(run.log().contains("quota"), "{}", run.log());
 }
 
@@ -90,7 +93,10 @@ fn the_budget_holds_and_nobody_starves_when_there_is_more_work_than_budget() {
     }
 
     let took = arrived[119] - arrived[0];
-    assert!(took < Duration::from_millis(7000), "119 requests after the first are 6 s of the budget, and took {took:?}");
+    assert!(
+        took < Duration::from_millis(7000),
+        "119 requests after the first are 6 s of the budget, and took {took:?}"
+    );
 
     // Twice the time that one round takes, and the jitter.
     let bound = Duration::from_secs_f64(2.0 * 20.0 / RATE + JITTER);
