@@ -50,6 +50,12 @@ impl Task {
         self.orders.send_modify(change);
     }
 
+    /// Ends it at once; what it had in flight stays in the queue.
+    fn abort(&self, name: &SinkName) {
+        self.running.abort();
+        self.orders.borrow().gate.forget(name.as_str());
+    }
+
     fn sends(&self) -> bool {
         matches!(self.orders.borrow().way, Way::Send(_))
     }
@@ -127,7 +133,7 @@ impl Dispatcher {
         for sink in sinks {
             if let Some(task) = self.leaving.remove(&sink.name) {
                 // It has returned: its queue stays.
-                task.running.abort();
+                task.abort(&sink.name);
             }
             let sends = matches!(sink.way, Way::Send(_));
             match old.remove(&sink.name) {
@@ -139,7 +145,7 @@ impl Dispatcher {
                 }
                 other => {
                     if let Some(task) = other {
-                        task.running.abort();
+                        task.abort(&sink.name);
                     }
                     self.spawn(sink, Phase::Running, true);
                 }

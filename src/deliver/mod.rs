@@ -50,7 +50,7 @@ pub use dispatcher::{Dispatcher, Report};
 pub use identity::Identity;
 pub use judge::{Answer, Judgement, Verdict, judge};
 pub use once::{OnceReport, once};
-pub use status::SinkSummary;
+pub use status::{SinkState, SinkSummary};
 pub use stdout::{Stdout, unbuffered};
 pub use text::line as text_line;
 pub use webhook::{Refresh, Target, TargetError, Webhook};

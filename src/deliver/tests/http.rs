@@ -1,1 +1,207 @@
+//! Real HTTP on loopback, in real milliseconds: what the webhook sends, and what it makes of what comes back.
 
+use std::{
+    net::SocketAddr,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode, header::LOCATION},
+    response::IntoResponse,
+    routing::post,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use super::{fixture, rig::ms};
+use crate::{
+    config::{self, Rate, Retry, SecretSource},
+    deliver::{Answer, Clients, Outlet, Refresh, Target, TargetError, Webhook, judge::Failure},
+    pace::Pace,
+};
+
+fn config(timeout: Duration) -> config::Webhook {
+    config::Webhook {
+        url: SecretSource::Inline("unused".into()),
+        headers: vec![],
+        timeout,
+        rate_limit: Rate::UNLIMITED,
+        max_in_flight: NonZeroUsize::MIN,
+        retry: Retry { pace: Pace::try_new(ms(10), ms(10), 1.0, 0.0).unwrap(), max_age: ms(1) },
+        ca_file: None,
+    }
+}
+
+fn target(url: &str, headers: &[(&str, &str)]) -> Target {
+    Target { url: url.into(), headers: headers.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect() }
+}
+
+fn never() -> Refresh {
+    Arc::new(|| None)
+}
+
+fn webhook(target: &Target) -> Webhook {
+    Webhook::new(&config(ms(300)), true, target, never(), &mut Clients::default()).unwrap()
+}
+
+async fn serve(router: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+/// A server that reads a request's beginning and then does this to the connection.
+async fn raw(answer: &'static [u8], hold: Duration) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 16 * 1024];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(answer).await;
+                tokio::time::sleep(hold).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn sends_the_committed_bytes_with_its_headers() {
+    type Seen = Arc<Mutex<Vec<(HeaderMap, String)>>>;
+    let seen: Seen = Arc::default();
+    let keep = Arc::clone(&seen);
+    let router = Router::new().route(
+        "/hook",
+        post(move |headers: HeaderMap, body: String| async move {
+            keep.lock().unwrap().push((headers, body));
+            StatusCode::ACCEPTED
+        }),
+    );
+    let address = serve(router).await;
+    let webhook = webhook(&target(
+        &format!("http://{address}/hook?k=1"),
+        &[("authorization", "Bearer s3cret"), ("x-team", "legal")],
+    ));
+    let mut delivery = fixture::delivery(1, "exec_1", 1);
+    let answer = webhook.send(&delivery).await;
+    assert_eq!(answer, Answer::Status { code: 202, retry_after: None, extract: None });
+    delivery.output = Some(serde_json::value::RawValue::from_string(r#"{"a":1.50}"#.into()).unwrap());
+    webhook.send(&delivery).await;
+
+    let seen = seen.lock().unwrap();
+    let (headers, body) = &seen[0];
+    assert_eq!(body, &*delivery.json);
+    for (name, value) in [
+        ("content-type", "application/json"),
+        ("user-agent", concat!("velt-watch/", env!("CARGO_PKG_VERSION"))),
+        ("webhook-id", delivery.event_id.as_str()),
+        ("authorization", "Bearer s3cret"),
+        ("x-team", "legal"),
+    ] {
+        assert_eq!(headers.get(name).unwrap(), value, "{name}");
+    }
+    assert!(seen[1].1.contains(r#""output":{"a":1.50}"#));
+}
+
+#[tokio::test]
+async fn follows_no_redirect_and_tells_what_was_said_without_secrets() {
+    let router = Router::new()
+        .route("/moved", post(|| async { (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, "/hook")]) }))
+        .route("/hook", post(|| async { StatusCode::OK }))
+        .route("/busy", post(|| async { (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "17")], "slow\ndown") }))
+        .route("/t0ps3cret", post(|| async { (StatusCode::NOT_FOUND, "Cannot POST /t0ps3cret").into_response() }))
+        .route("/flood", post(|| async { (StatusCode::BAD_GATEWAY, "x".repeat(5_000_000)) }));
+    let address = serve(router).await;
+    let delivery = fixture::delivery(1, "exec_1", 1);
+    let said = |path: &'static str| {
+        let (webhook, delivery) = (webhook(&target(&format!("http://{address}{path}"), &[])), delivery.clone());
+        async move { webhook.send(&delivery).await }
+    };
+    assert_eq!(said("/moved").await, Answer::Status { code: 307, retry_after: None, extract: None });
+    assert_eq!(
+        said("/busy").await,
+        Answer::Status { code: 429, retry_after: Some("17".into()), extract: Some("slow down".into()) }
+    );
+    assert_eq!(said("/t0ps3cret").await, Answer::Status { code: 404, retry_after: None, extract: None });
+    let flood = said("/flood").await;
+    assert!(
+        matches!(&flood, Answer::Status { code: 502, extract: Some(text), .. } if text.chars().count() == 201),
+        "{flood:?}"
+    );
+}
+
+#[tokio::test]
+async fn every_way_not_to_answer_has_its_name() {
+    let delivery = fixture::delivery(1, "exec_1", 1);
+    let long = Duration::from_secs(60);
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for (address, expected) in [
+        (raw(b"", long).await, Failure::TimedOut { after: ms(300) }),
+        (raw(b"", Duration::ZERO).await, Failure::ConnectionClosed),
+        (raw(b"HTTP/1.1 20", Duration::ZERO).await, Failure::ConnectionClosed),
+        (raw(b"SSH-2.0-OpenSSH\r\n\r\n", long).await, Failure::Other("the answer is not HTTP".into())),
+        (closed, Failure::ConnectionRefused),
+    ] {
+        let answer = webhook(&target(&format!("http://{address}/"), &[])).send(&delivery).await;
+        assert_eq!(answer, Answer::Failure(expected));
+    }
+    // A status that came counts, whatever becomes of the body.
+    let cut = raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf", Duration::ZERO).await;
+    let answer = webhook(&target(&format!("http://{cut}/"), &[])).send(&delivery).await;
+    assert_eq!(answer, Answer::Status { code: 200, retry_after: None, extract: None });
+    let nowhere = webhook(&target("http://name.invalid/", &[])).send(&delivery).await;
+    assert!(
+        matches!(
+            nowhere,
+            Answer::Failure(Failure::NameNotResolved | Failure::ConnectTimedOut | Failure::TimedOut { .. })
+        ),
+        "{nowhere:?}"
+    );
+}
+
+#[tokio::test]
+async fn refused_secrets_are_read_again_for_the_next_attempt() {
+    let router = Router::new().route(
+        "/",
+        post(|headers: HeaderMap| async move {
+            if headers["authorization"] == "new" { StatusCode::OK } else { StatusCode::UNAUTHORIZED }
+        }),
+    );
+    let url = format!("http://{}/", serve(router).await);
+    let fresh = target(&url, &[("authorization", "new")]);
+    let refresh: Refresh = Arc::new(move || Some(fresh.clone()));
+    let old = target(&url, &[("authorization", "old")]);
+    let webhook = Webhook::new(&config(ms(300)), false, &old, refresh, &mut Clients::default()).unwrap();
+    let delivery = fixture::delivery(1, "exec_1", 1);
+    let mut codes = vec![];
+    for _ in 0..2 {
+        if let Answer::Status { code, .. } = webhook.send(&delivery).await {
+            codes.push(code);
+        }
+    }
+    assert_eq!(codes, [401, 200], "the attempt that was refused is not repeated behind the schedule's back");
+}
+
+#[test]
+fn a_target_that_makes_no_sense_is_refused_without_showing_a_value() {
+    for (target, expected) in [
+        (target("hooks.example.com/x", &[]), TargetError::Url),
+        (target("ftp://t0ps3cret/", &[]), TargetError::Url),
+        (target("mailto:t0ps3cret", &[]), TargetError::Url),
+        (target("http://h/", &[("not a name", "v")]), TargetError::HeaderName("not a name".into())),
+        (target("http://h/", &[("x-key", "t0ps3cret\n")]), TargetError::HeaderValue("x-key".into())),
+    ] {
+        let error = Webhook::new(&config(ms(300)), false, &target, never(), &mut Clients::default()).unwrap_err();
+        assert_eq!(error, expected);
+        assert!(!error.to_string().contains("t0ps3cret"));
+        assert!(!format!("{target:?}").contains("t0ps3cret"));
+    }
+}

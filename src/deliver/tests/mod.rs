@@ -3,6 +3,7 @@
 mod ending;
 pub(super) mod fixture;
 mod http;
+mod logs;
 mod order;
 mod printing;
 mod rig;

@@ -3,6 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use super::rig::*;
+use crate::{
+    clock::Clock,
+    pace::Pace,
+    store::{Handle, SqliteStore},
+};
 
 /// A small random number from a seed, the same each time.
 fn mix(seed: u64, n: u64) -> u64 {
@@ -159,4 +164,31 @@ async fn a_store_that_is_gone_ends_the_sink_and_is_told() {
     assert!(matches!(told, Ok(crate::deliver::Notice::Store(_))), "{told:?}");
     assert_eq!(fake.sent().len(), 0);
     drop(dispatcher);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_real_threads_everything_arrives_in_order_too() {
+    let (store, thread) = Handle::spawn(SqliteStore::in_memory().unwrap()).unwrap();
+    let rig = Rig { store, clock: Clock::system(), ..Rig::new() };
+    let fake =
+        Fake::new(&rig.clock, |_, nth| Some((ms(nth as u64 % 3), if nth % 7 == 0 { refused() } else { status(200) })));
+    let pace = Pace::try_new(ms(10), ms(20), 2.0, 0.2).unwrap();
+    let dispatcher = rig.start(vec![Plan { pace, max_in_flight: 8, ..Plan::default() }.to(&fake)]);
+    for sequence in 1..=10 {
+        for execution in 0..20 {
+            rig.commit(&format!("e{execution}"), sequence, &["a"]).await;
+        }
+    }
+    tokio::time::timeout(s(30), dispatcher.drained()).await.unwrap().unwrap();
+    for execution in 0..20 {
+        let execution = format!("e{execution}");
+        let mut seen: Vec<_> =
+            fake.sent().into_iter().filter(|sent| sent.execution == execution).map(|sent| sent.sequence).collect();
+        assert!(seen.is_sorted());
+        seen.dedup();
+        assert_eq!(seen.len(), 10);
+    }
+    assert_eq!(dispatcher.stop(s(1)).await.left(), 0);
+    drop(rig);
+    thread.join().unwrap();
 }
