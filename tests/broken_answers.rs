@@ -19,7 +19,7 @@ const WHOLE: [&str; 4] = ["execution.running", "step.running", "step.completed",
 fn through(faults: &[(&str, Fault)], poll: &str) -> (Bench, Run) {
     let bench = Bench::new();
     let ids: Vec<&str> = faults.iter().map(|(id, _)| *id).collect();
-    ids.iter().for_each(|id| bench.running(id));
+    bench.running(&ids);
     bench.config("timeout = \"1s\"", poll, &format!("[watch]\nexecutions = {ids:?}"));
     let run = bench.start(&[]);
     for id in &ids {
@@ -45,7 +45,7 @@ fn spoiled(logged: &Logged) -> bool {
 /// The faults are over, and so are the executions.
 fn to_the_end(bench: &Bench, run: Run, ids: &[&str]) -> Ended {
     bench.sim.clear_faults();
-    ids.iter().for_each(|id| bench.finish(id));
+    bench.finish(ids);
     let ended = run.wait(SOON).expect(0);
     let events = ended.events();
     for id in ids {

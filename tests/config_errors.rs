@@ -192,7 +192,7 @@ fn a_state_that_is_none_is_refused_and_left_as_it_is() {
     let mut bench = Bench::new();
     let url = bench.sim.url();
     bench.env("VELT_API_URL", &url);
-    bench.finish("exec_1");
+    bench.finish(["exec_1"]);
     fs::create_dir(bench.path("folder.db")).unwrap();
     refused(&bench, "folder.db");
 
@@ -223,7 +223,7 @@ fn a_state_that_is_none_is_refused_and_left_as_it_is() {
 #[test]
 fn a_second_process_on_one_state_ends_at_once() {
     let bench = Bench::new();
-    bench.running("a");
+    bench.running(["a"]);
     bench.config("", FAST, "[watch]\nexecutions = [\"a\"]");
     let run = bench.start(&[]);
     run.event_of("a", "step.running", extra::SOON);

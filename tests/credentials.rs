@@ -17,7 +17,7 @@ fn four() -> Bench {
     let mut bench = Bench::new();
     bench.without_env("VELT_AUTH_TOKEN");
     bench.write("token", AUTH_TOKEN);
-    ["a", "b", "c", "d"].iter().for_each(|id| bench.running(id));
+    bench.running(["a", "b", "c", "d"]);
     bench.write("list.txt", "a\nb\nc\nd\n");
     bench.config("auth_token_file = \"token\"", FAST, WATCH);
     bench
@@ -47,7 +47,7 @@ fn a_token_replaced_in_its_file_is_used_without_a_word() {
         .wait_until_blocking(|log| read_with(log, "fresh") > 0, Duration::from_millis(2500))
         .expect("a changed file is probed within 2 s");
     bench.polled(&["a", "b", "c", "d"], bench.mark(), 2, Duration::from_secs(2));
-    bench.finish("a");
+    bench.finish(["a"]);
     run.event_of("a", "execution.completed", SOON);
     assert_eq!(abandoned(&run), []);
     assert_eq!(
@@ -122,7 +122,7 @@ fn one_refused_id_among_good_ones_goes_alone() {
     bench.left_alone("b", "a");
     bench.left_alone("c", "d");
     assert_eq!(abandoned(&run).len(), 2);
-    bench.finish("d");
+    bench.finish(["d"]);
     run.event_of("d", "execution.completed", SOON);
 }
 
@@ -154,7 +154,7 @@ fn everybody_meets(fault: Fault, read_before: bool) {
     assert_eq!(abandoned(&run), [], "{told}, read before: {read_before}");
     bench.sim.clear_fault(set);
     for id in ["a", "b", "c", "d"] {
-        bench.finish(id);
+        bench.finish([id]);
         run.event_of(id, "execution.completed", SOON);
     }
     assert_eq!(abandoned(&run), []);
@@ -192,12 +192,12 @@ fn retry_beside_the_daemon_polls_an_id_again_and_its_sequence_goes_on() {
     let run = bench.start(&[]);
     assert_eq!(run.event_of("b", "watch.abandoned", SOON).data()["reason"], "not-found");
     bench.left_alone("b", "a");
-    bench.running("b");
+    bench.running(["b"]);
     let mark = bench.mark();
     let _ = bench.output(&["retry", "b"]).expect(0);
     bench.polled(&["b"], mark, 1, Duration::from_secs(5));
     run.event_of("b", "step.running", SOON);
-    bench.finish("b");
+    bench.finish(["b"]);
     run.event_of("b", "execution.completed", SOON);
     let expected = ["watch.abandoned", "execution.running", "step.running", "step.completed", "execution.completed"];
     assert_eq!(story(&run.events(), "b"), expected);
@@ -206,8 +206,8 @@ fn retry_beside_the_daemon_polls_an_id_again_and_its_sequence_goes_on() {
 #[test]
 fn a_run_that_ends_by_itself_does_not_wait_for_other_credentials() {
     let mut bench = Bench::with(Settings::default());
-    bench.running("a");
-    bench.running("b");
+    bench.running(["a"]);
+    bench.running(["b"]);
     bench.config("", FAST, "");
     bench.env("VELT_AUTH_TOKEN", "wrong");
     for args in [&["a"][..], &["a", "b"], &["--once", "a", "b"], &["--exit-status", "a"]] {

@@ -28,7 +28,7 @@ fn ids(count: usize) -> Vec<String> {
 fn too_many_requests_is_everybodys_trouble() {
     let bench = Bench::new();
     let ids = ids(6);
-    ids.iter().for_each(|id| bench.running(id));
+    bench.running(&ids);
     bench.config("", FAST, &watch(&ids));
     let run = bench.start(&[]);
     let names: Vec<&str> = ids.iter().map(String::as_str).collect();
@@ -61,7 +61,7 @@ fn the_budget_holds_and_nobody_starves_when_there_is_more_work_than_budget() {
     const RATE: f64 = 20.0;
     let bench = Bench::new();
     let ids = ids(20);
-    ids.iter().for_each(|id| bench.running(id));
+    bench.running(&ids);
     let pace = "initial_interval = \"10ms\"\nmax_interval = \"200ms\"\njitter = 0.2\nrate_limit = 20.0";
     bench.config("", pace, &watch(&ids));
     // Failures, and repeats of them, count as much as answers do.

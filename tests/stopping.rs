@@ -30,14 +30,14 @@ fn a_stop_is_bounded_with_everything_hanging_and_loses_nothing() {
     let bench = Bench::new();
     let receiver = Receiver::start().unwrap();
     receiver.answer(Answer::hang());
-    ["a", "b", "c"].iter().for_each(|id| bench.running(id));
+    bench.running(["a", "b", "c"]);
     let sink = webhook("hook", &receiver.url("/hook"));
     bench.config("", FAST, &format!("[watch]\nexecutions = [\"a\", \"b\", \"c\"]\n{GRACE}{sink}"));
     let run = bench.start(&[]);
     bench.polled(&["a", "b", "c"], 0, 1, SOON);
     receiver.wait_for_blocking(3, SOON).unwrap();
     // News that nobody can be told, and a question without an answer.
-    bench.finish("a");
+    bench.finish(["a"]);
     bench.polled(&["a"], bench.mark(), 1, SOON);
     bench.sim.fault(Fault::Hang.always());
     let hangs = |log: &[std::sync::Arc<velt_sim::Logged>]| {
@@ -53,7 +53,7 @@ fn a_stop_is_bounded_with_everything_hanging_and_loses_nothing() {
     bench.sim.clear_faults();
     receiver.clear();
     receiver.answer(Answer::ok());
-    ["b", "c"].iter().for_each(|id| bench.finish(id));
+    bench.finish(["b", "c"]);
     let _ = bench.start(&[]).wait(SOON).expect(0);
     let events = accepted(&receiver);
     for id in ["a", "b", "c"] {
@@ -74,7 +74,7 @@ fn a_stopped_service_has_done_its_work_and_a_stopped_question_has_no_answer() {
     ];
     for (args, signal, code) in cases {
         let bench = Bench::new();
-        bench.running("a");
+        bench.running(["a"]);
         bench.config("", FAST, "[watch]\nexecutions = [\"a\"]");
         let run = bench.start(args);
         run.event_of("a", "step.running", SOON);
@@ -91,7 +91,7 @@ fn a_second_signal_stops_at_once() {
     let bench = Bench::new();
     let receiver = Receiver::start().unwrap();
     receiver.answer(Answer::hang());
-    bench.running("a");
+    bench.running(["a"]);
     let sink = webhook("hook", &receiver.url("/hook"));
     let grace = "[daemon]\nshutdown_grace = \"60s\"\n";
     bench.config("", FAST, &format!("[watch]\nexecutions = [\"a\"]\n{grace}{sink}"));
@@ -107,7 +107,7 @@ fn a_second_signal_stops_at_once() {
 
     receiver.clear();
     receiver.answer(Answer::ok());
-    bench.finish("a");
+    bench.finish(["a"]);
     let _ = bench.start(&[]).wait(SOON).expect(0);
     let expected = ["execution.running", "step.running", "step.completed", "execution.completed"];
     assert_eq!(story(&accepted(&receiver), "a"), expected);
@@ -116,8 +116,8 @@ fn a_second_signal_stops_at_once() {
 #[test]
 fn sigusr1_tells_where_everything_stands() {
     let bench = Bench::new();
-    ["a", "b", "c"].iter().for_each(|id| bench.running(id));
-    bench.finish("c");
+    bench.running(["a", "b", "c"]);
+    bench.finish(["c"]);
     bench.config("", FAST, "[watch]\nexecutions = [\"a\", \"b\", \"c\"]");
     let run = bench.start(&[]);
     for id in ["a", "b", "c"] {
@@ -133,7 +133,7 @@ fn sigusr1_tells_where_everything_stands() {
 /// A daemon with a watch file that writes to standard output.
 fn reloadable() -> (Bench, Run) {
     let bench = Bench::new();
-    ["a", "b"].iter().for_each(|id| bench.running(id));
+    bench.running(["a", "b"]);
     bench.write("list.txt", "a\n");
     bench.config("", FAST, &format!("{WATCH}{STDOUT}"));
     let run = bench.start(&[]);
@@ -169,7 +169,7 @@ fn a_bad_new_configuration_changes_nothing_and_says_so() {
     bench.polled(&["a"], bench.mark(), 5, SOON);
     bench.write("list.txt", "a\nb\n");
     run.event_of("b", "step.running", SOON);
-    bench.finish("a");
+    bench.finish(["a"]);
     run.event_of("a", "execution.completed", SOON);
     assert!(receiver.received().is_empty(), "a sink of a refused configuration was used");
     assert!(!bench.path("state/other.db").exists());
@@ -194,9 +194,9 @@ fn a_good_new_configuration_holds_from_then_on() {
     bench.config("", FAST, &format!("[watch]\nfile = \"other.txt\"\n{sink}"));
     run.signal(Signal::HUP);
     receiver.wait_for_blocking(3, SOON).unwrap();
-    bench.finish("a");
-    let received = receiver.wait_for_blocking(5, SOON).unwrap();
-    let told: Vec<Event> = received.iter().map(|one| Event::parse(&one.text())).collect();
+    bench.finish(["a"]);
+    let all = receiver.wait_for_blocking(5, SOON).unwrap();
+    let told: Vec<Event> = all.iter().map(|one| Event::parse(&one.text())).collect();
     let of_a: Vec<_> = told.iter().filter(|event| event.execution_id() == "a").map(Event::sequence).collect();
     assert_eq!(of_a, [3, 4, 5], "a new sink gets events from then on");
     assert_eq!(story(&told, "b"), ["execution.running", "step.running"]);
@@ -218,7 +218,7 @@ fn a_kill_repeats_and_never_loses() {
     let receiver = Receiver::start().unwrap();
     // It is told, and the program does not live to hear that it was.
     receiver.answer(Answer::hang());
-    bench.running("a");
+    bench.running(["a"]);
     bench.config("", FAST, &format!("[watch]\nexecutions = [\"a\"]\n{}", webhook("hook", &receiver.url("/hook"))));
     let run = bench.start(&[]);
     let first = Event::parse(&receiver.wait_for_blocking(1, SOON).unwrap()[0].text());
@@ -226,8 +226,8 @@ fn a_kill_repeats_and_never_loses() {
     receiver.answer(Answer::ok());
     bench.sim.put(View::new("a").status("failed").step("s1", "draft", "agent", "failed"));
     let _ = bench.start(&[]).wait(SOON).expect(0);
-    let received = receiver.received();
-    assert_eq!(Event::parse(&received[1].text()).line, first.line, "the same id has the same bytes");
+    let all = receiver.received();
+    assert_eq!(Event::parse(&all[1].text()).line, first.line, "the same id has the same bytes");
     let expected = ["execution.running", "step.running", "step.failed", "execution.failed"];
     assert_eq!(story(&accepted(&receiver), "a"), expected);
 }

@@ -15,7 +15,7 @@ const NOTICED: Duration = Duration::from_secs(2);
 /// A running daemon whose list begins with `list`.
 fn watching(list: &str, ids: &[&str]) -> (Bench, Run) {
     let bench = Bench::new();
-    ids.iter().for_each(|id| bench.running(id));
+    bench.running(ids);
     bench.write("list.txt", list);
     bench.config("", FAST, "[watch]\nfile = \"list.txt\"");
     let run = bench.start(&[]);
@@ -126,14 +126,14 @@ fn a_bad_line_is_told_by_its_number_and_the_others_count() {
 fn a_changed_label_holds_from_the_next_event_on() {
     let (bench, run) = watching("a first name\n", &["a"]);
     assert_eq!(run.event_of("a", "step.running", SOON).data()["label"], "first name");
-    bench.running("other");
+    bench.running(["other"]);
     bench.write("list.txt", "a another name\nother\n");
     bench.polled(&["other"], 0, 1, NOTICED);
     bench.sim.put(View::new("a").step("s1", "draft", "agent", "waiting"));
     assert_eq!(run.event_of("a", "step.waiting", SOON).data()["label"], "another name");
     bench.write("list.txt", "a\nother\nthird\n");
     bench.polled(&["third"], 0, 1, NOTICED);
-    bench.finish("a");
+    bench.finish(["a"]);
     assert_eq!(run.event_of("a", "execution.completed", SOON).data()["label"], serde_json::Value::Null);
 }
 
@@ -142,8 +142,8 @@ fn what_an_id_had_to_tell_goes_out_after_it_has_left_the_file() {
     let bench = Bench::new();
     let receiver = Receiver::start().unwrap();
     receiver.answer(Answer::status(503));
-    bench.running("a");
-    bench.running("b");
+    bench.running(["a"]);
+    bench.running(["b"]);
     bench.write("list.txt", "a\nb\n");
     let sink = format!(
         "[[sink]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"{}\"\n\

@@ -95,13 +95,17 @@ impl Bench {
         self.program().config("config.toml").args(args).run()
     }
 
-    /// Shows an execution with one step, running until [`finish`](Self::finish).
-    pub fn running(&self, id: &str) {
-        self.sim.put(View::new(id).step("s1", "draft", "agent", "running"));
+    /// Shows executions with one step, running until [`finish`](Self::finish).
+    pub fn running<S: AsRef<str>>(&self, ids: impl IntoIterator<Item = S>) {
+        for id in ids {
+            self.sim.put(View::new(id.as_ref()).step("s1", "draft", "agent", "running"));
+        }
     }
 
-    pub fn finish(&self, id: &str) {
-        self.sim.put(View::new(id).status("completed").step("s1", "draft", "agent", "completed"));
+    pub fn finish<S: AsRef<str>>(&self, ids: impl IntoIterator<Item = S>) {
+        for id in ids {
+            self.sim.put(View::new(id.as_ref()).status("completed").step("s1", "draft", "agent", "completed"));
+        }
     }
 
     /// The last request so far.
