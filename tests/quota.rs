@@ -93,10 +93,7 @@ fn the_budget_holds_and_nobody_starves_when_there_is_more_work_than_budget() {
     }
 
     let took = arrived[119] - arrived[0];
-    assert!(
-        took < Duration::from_millis(7000),
-        "119 requests after the first are 6 s of the budget, and took {took:?}"
-    );
+    assert!(took < Duration::from_secs(7), "119 requests after the first are 6 s of the budget, and took {took:?}");
 
     // Twice the time that one round takes, and the jitter.
     let bound = Duration::from_secs_f64(2.0 * 20.0 / RATE + JITTER);
