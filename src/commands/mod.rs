@@ -7,7 +7,6 @@ pub mod status;
 use std::io::{self, IsTerminal, Write};
 
 use clap::CommandFactory;
-use thiserror::Error;
 
 use crate::{
     cli::{Cli, Command},
@@ -15,27 +14,8 @@ use crate::{
     config::{self, StatePath, secret::Environment},
     daemon::{Failure, open_state},
     exit::Exit,
-    store::{Access, SqliteStore, StoreError},
+    store::{Access, SqliteStore},
 };
-
-/// Why a command couldn't answer.
-#[derive(Debug, Error)]
-pub enum CommandError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A closed pipe is one of these: the reader has seen enough.
-    #[error("the answer can't be written: {0}")]
-    Output(#[from] io::Error),
-}
-
-impl From<CommandError> for Failure {
-    fn from(error: CommandError) -> Self {
-        match error {
-            CommandError::Store(error) => error.into(),
-            CommandError::Output(error) => error.into(),
-        }
-    }
-}
 
 /// Runs the subcommand of `cli`, if it has one.
 pub fn run(cli: &Cli, environment: &Environment) -> Result<Exit, Failure> {

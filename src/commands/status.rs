@@ -6,28 +6,22 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, io, time::Duration};
+use std::io;
 
 use serde::Serialize;
 
 use self::table::{Column, Table};
-use super::CommandError;
 use crate::{
     clock::Time,
+    daemon::Failure,
     event::StepCounts,
-    plain::escape,
+    plain::{duration, escape},
     store::{Abandoned, Outcome, Queue, Remembered, Standing, Store},
     velt::model::{ExecutionId, StepStatus},
 };
 
 /// Writes the status as it is at `now`: one JSON document, or text that fits `width` columns where names allow.
-pub fn run(
-    store: &mut dyn Store,
-    now: Time,
-    json: bool,
-    width: usize,
-    out: &mut dyn io::Write,
-) -> Result<(), CommandError> {
+pub fn run(store: &mut dyn Store, now: Time, json: bool, width: usize, out: &mut dyn io::Write) -> Result<(), Failure> {
     let everything = store.everything()?;
     let queues = store.queues()?;
     if json {
@@ -293,18 +287,18 @@ impl Text<'_> {
     }
 
     fn age(&self, since: Option<Time>) -> String {
-        since.map_or_else(|| "-".into(), |since| Short(self.now.since(since)).to_string())
+        since.map_or_else(|| "-".into(), |since| duration(self.now.since(since)))
     }
 
     fn ago(&self, at: Option<Time>) -> String {
-        at.map_or_else(|| "-".into(), |at| format!("{} ago", Short(self.now.since(at))))
+        at.map_or_else(|| "-".into(), |at| format!("{} ago", duration(self.now.since(at))))
     }
 
     fn ahead(&self, at: Option<Time>) -> String {
         match at {
             None => "-".into(),
             Some(at) if at <= self.now => "now".into(),
-            Some(at) => format!("in {}", Short(at.since(self.now))),
+            Some(at) => format!("in {}", duration(at.since(self.now))),
         }
     }
 }
@@ -314,20 +308,4 @@ fn minute(at: Time) -> String {
     // OK because every time prints as RFC 3339 in ASCII: `2026-04-28T11:08:24.364Z`.
     let text = at.to_string();
     format!("{}Z", text.get(5..16).unwrap_or(&text).replace('T', " "))
-}
-
-/// A duration to two units: `45s`, `12m`, `3h 12m`, `5d 4h`.
-struct Short(Duration);
-
-impl fmt::Display for Short {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-        match (days, hours, minutes) {
-            (0, 0, 0) => write!(f, "{seconds}s"),
-            (0, 0, _) => write!(f, "{minutes}m"),
-            (0, ..) => write!(f, "{hours}h {}m", minutes % 60),
-            _ => write!(f, "{days}d {}h", hours % 24),
-        }
-    }
 }

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::plain::shorten;
+
 /// No text column gets narrower than this.
 const NARROWEST: usize = 8;
 
@@ -100,16 +102,10 @@ impl Table {
 fn write_row(cells: &[impl AsRef<str>], widths: &[usize], out: &mut dyn io::Write) -> io::Result<()> {
     let mut line = String::new();
     for (cell, width) in cells.iter().zip(widths) {
-        let cell = cell.as_ref();
-        let long = cell.chars().count();
+        let cell = shorten(cell.as_ref(), *width);
         line.push_str("  ");
-        if long > *width {
-            line.extend(cell.chars().take(width.saturating_sub(1)));
-            line.push('…');
-        } else {
-            line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', width - long));
-        }
+        line.push_str(&cell);
+        line.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count())));
     }
     writeln!(out, "{}", line.trim_end())
 }

@@ -174,11 +174,3 @@ fn a_pruned_end_still_has_its_outcome() {
     let execution = document["executions"].as_array().unwrap().iter().find(|x| x["executionId"] == "exec_5").unwrap();
     assert_eq!((&execution["status"], &execution["sequence"]), (&"completed".into(), &1.into()));
 }
-
-#[test]
-fn durations_have_two_units_at_most() {
-    for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m"), (3_599, "59m"), (11_520, "3h 12m"), (450_000, "5d 5h")]
-    {
-        assert_eq!(Short(Duration::from_secs(seconds)).to_string(), text);
-    }
-}
