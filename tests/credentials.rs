@@ -138,6 +138,42 @@ fn an_id_that_is_refused_later_goes_alone_too() {
     assert_eq!(abandoned(&run).len(), 1);
 }
 
+#[test]
+fn a_proxys_refusal_of_one_id_gives_nobody_up_and_floods_nobody() {
+    let bench = four();
+    let rule = bench.sim.fault(Fault::http(403).always().on("b"));
+    let run = bench.start(&[]);
+    bench.polled(&["a", "c", "d"], 0, 3, SOON);
+    let mark = bench.mark();
+    bench.polled(&["b"], mark, 5, SOON);
+    assert_eq!(abandoned(&run), [], "only the API's own error envelope can give an ID up");
+    // Five turns of 100 ms each; with each of them another is asked whether the credentials are good.
+    let asked = bench.mark() - mark;
+    assert!(asked <= 50, "{asked} requests while one ID was refused five times");
+    bench.sim.clear_fault(rule);
+    for id in ["a", "b", "c", "d"] {
+        bench.finish([id]);
+        run.event_of(id, "execution.completed", SOON);
+    }
+    assert_eq!(abandoned(&run), []);
+    assert_eq!(run.log().matches("refuses the credentials").count(), 0, "{}", run.log());
+}
+
+#[test]
+fn a_proxys_401_for_everybody_is_refused_credentials_and_gives_nobody_up() {
+    let bench = four();
+    let run = bench.start(&[]);
+    bench.polled(&["a", "b", "c", "d"], 0, 2, SOON);
+    let rule = bench.sim.fault(Fault::http(401).always());
+    run.says("that the credentials are refused", SOON, |text| text.contains("refuses the credentials"));
+    bench.sim.clear_fault(rule);
+    // The first probe is 5 s later.
+    bench.finish(["a", "b"]);
+    run.event_of("a", "execution.completed", SOON);
+    run.event_of("b", "execution.completed", SOON);
+    assert_eq!(abandoned(&run), []);
+}
+
 /// Everybody gets `fault` for several times the grace; then it is over.
 fn everybody_meets(fault: Fault, read_before: bool) {
     let told = format!("{fault:?}");

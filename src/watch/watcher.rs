@@ -525,11 +525,14 @@ impl Watcher {
         }
     }
 
-    /// The credentials are good, and this execution was refused: it alone is given up.
+    /// The credentials are good, and this execution was refused: it alone is given up, if it was the API that refused it.
     fn refused_alone(&mut self, slot: Slot, now: Now) {
         let Some(watched) = self.fleet.get(slot) else { return };
         if watched.busy || !watched.listed || watched.standing() != Standing::Watching {
             return;
+        }
+        if !watched.refused_by_name {
+            return self.back_off(slot, None, now);
         }
         self.abandon(slot, Abandoned::Refused, now);
     }
@@ -544,7 +547,7 @@ impl Watcher {
             Some(_) => {}
         }
         match trouble.verdict {
-            Verdict::Credentials => self.credentials_refused(sent, trouble, now),
+            Verdict::Credentials { named } => self.credentials_refused(sent, trouble, named, now),
             Verdict::SlowDown { retry_after } => {
                 self.gate.learnt_nothing(now.elapsed);
                 if let Some(news) = self.gate.limited(sent.at, now.elapsed, retry_after) {
@@ -574,8 +577,11 @@ impl Watcher {
         }
     }
 
-    fn credentials_refused(&mut self, sent: &Sent, trouble: &Trouble, now: Now) {
+    fn credentials_refused(&mut self, sent: &Sent, trouble: &Trouble, named: bool, now: Now) {
         let slot = sent.slot;
+        if let Some(watched) = self.fleet.get_mut(slot) {
+            watched.refused_by_name = named;
+        }
         if sent.generation == self.generation {
             self.complain(slot, trouble, now);
             let others = self.fleet.tally().watching > 1;
