@@ -138,12 +138,11 @@ impl Surroundings<'_> {
             level: table.text("level").map_or_else(
                 || "info".into(),
                 |found| {
-                    if let Err(error) = found.value.parse::<tracing_subscriber::EnvFilter>() {
-                        table.refuse(
-                            &found,
-                            format!("is no log level: {error}"),
-                            Some("error, warn, info, debug or trace"),
-                        );
+                    // A lone word that is no level would be taken for a module's name, and nothing be logged.
+                    let word = found.value.chars().all(char::is_alphanumeric);
+                    let is_level = found.value.parse::<tracing::metadata::LevelFilter>().is_ok();
+                    if (word && !is_level) || found.value.parse::<tracing_subscriber::EnvFilter>().is_err() {
+                        table.refuse(&found, "is no log level", Some("error, warn, info, debug or trace"));
                     }
                     found.value.to_owned()
                 },

@@ -68,6 +68,13 @@ pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigEr
     let file = find(given, environment);
     let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
     let (parsed, mut problems) = parse(file.as_deref(), &text, environment);
+    let ad_hoc = is_ad_hoc(given, environment);
+    if ad_hoc {
+        // Only these sections are taken from the file: what is wrong elsewhere in it is the service's business.
+        let taken =
+            |problem: &Problem| ["", "api", "poll"].contains(&problem.key.split('.').next().unwrap_or_default());
+        problems.retain(taken);
+    }
     let Parsed { mut config, api_key, auth_token, state_path, inline_secrets, mut warnings } = parsed;
 
     if let Some(url) = environment.get("VELT_API_URL") {
@@ -99,7 +106,6 @@ pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigEr
             }
         }
     }
-    let ad_hoc = is_ad_hoc(given, environment);
     config.state.path = choose_state(given, environment, state_path, ad_hoc, &mut problems);
     if ad_hoc {
         // A look by hand must never meet the service's sinks.

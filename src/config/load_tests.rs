@@ -153,6 +153,7 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
             &["sink[1].name", "name of another sink"],
         ),
         ("[log]\nlevel = \"loud=very=much\"".into(), "2:9", &["log.level", "error, warn, info"]),
+        ("[log]\nlevel = \"inof\"".into(), "2:9", &["log.level", "is no log level"]),
         ("[log]\nformat = \"xml\"".into(), "2:10", &["log.format", "\"text\", \"json\""]),
         ("[daemon]\nshutdown_grace = \"soon\"".into(), "2:18", &["daemon.shutdown_grace", "duration"]),
         ("[state]\nretention = \"0s\"".into(), "2:13", &["state.retention", "above zero"]),
@@ -190,6 +191,7 @@ fn no_error_shows_a_secret() {
         "[api]\napi_key = \"canary\nx\"",
         "[api]\napi_key = \"canary\" oops",
         "[api]\napi_key = \"can\\u0001ary\"\nauth_token = canary",
+        "[api]\nauth_token_env = \"sk-canary-1\"",
         "[[sink]]\nname = \"a\"\ntype = \"webhook\"\nurl = \"canary\"\nheaders = { x = \"canary\\n\" }",
     ] {
         let error = Case::new(text).load().unwrap_err();
@@ -223,6 +225,12 @@ fn a_look_by_hand_takes_only_api_and_poll_and_keeps_nothing() {
     assert_eq!(by_hand.watch.file, None);
     assert_eq!(by_hand.sinks.len(), 1);
     assert!(matches!(by_hand.sinks[0].kind, SinkKind::Stdout { format: StdoutFormat::Json }));
+
+    // What is wrong with the service's sinks is not the business of a look by hand.
+    fs::write(&config, format!("{text}nonsense = 1\n")).unwrap();
+    assert!(load(&given, &environment(("X", ""))).is_ok());
+    assert!(load(&Given { once: true, ..given.clone() }, &environment(("X", ""))).is_err());
+    fs::write(&config, text).unwrap();
 
     let durable = [
         (Given { once: true, ..given.clone() }, ("X", "")),

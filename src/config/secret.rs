@@ -62,7 +62,7 @@ pub enum SecretSource {
 
 #[derive(Debug, Error)]
 pub enum SecretError {
-    #[error("the environment variable {0} is not set")]
+    #[error("the environment variable {} is not set", name_or_secret(.0))]
     Unset(String),
     #[error("{} can't be read: {source}", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
@@ -82,7 +82,12 @@ impl SecretSource {
             Self::Env(name) => environment.get(name).ok_or_else(|| SecretError::Unset(name.clone()))?.to_owned(),
             Self::File(path) => {
                 let unreadable = |source| SecretError::Unreadable { path: path.clone(), source };
-                if fs::metadata(path).map_err(unreadable)?.len() > LONGEST {
+                let metadata = fs::metadata(path).map_err(unreadable)?;
+                // A pipe would block, and gives its content only once.
+                if !metadata.is_file() {
+                    return Err(unreadable(io::Error::other("not a regular file")));
+                }
+                if metadata.len() > LONGEST {
                     return Err(SecretError::TooLong(path.display().to_string()));
                 }
                 fs::read_to_string(path).map_err(unreadable)?
@@ -95,7 +100,7 @@ impl SecretSource {
     pub fn describe(&self) -> String {
         match self {
             Self::Inline(_) => "written in the configuration".into(),
-            Self::Env(name) => format!("from ${name}"),
+            Self::Env(name) => format!("from ${}", name_or_secret(name)),
             Self::File(path) => format!("from {}", path.display()),
         }
     }
@@ -107,6 +112,12 @@ impl SecretSource {
             Self::Inline(_) | Self::Env(_) => None,
         }
     }
+}
+
+/// A variable's name, unless it looks like a secret that was put in its place.
+fn name_or_secret(name: &str) -> &str {
+    let usual = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    if name.len() <= 64 && name.chars().all(usual) { name } else { "that it names (not shown: it could be a secret)" }
 }
 
 fn check(text: &str, describe: impl Fn() -> String) -> Result<SecretString, SecretError> {
@@ -178,6 +189,7 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("huge");
+        assert!(SecretSource::File(folder.path().into()).read(&environment).is_err(), "a folder");
         fs::write(&path, vec![b'x'; 65 * 1024]).unwrap();
         assert!(matches!(SecretSource::File(path).read(&environment), Err(SecretError::TooLong(_))));
         assert!(!format!("{:?}", SecretSource::Inline("canary".into())).contains("canary"));

@@ -239,6 +239,8 @@ enum Happened {
     TimedOut,
     Tick,
     Started,
+    /// systemd's watchdog is to be fed.
+    Hungry,
 }
 
 impl Daemon {
@@ -247,17 +249,19 @@ impl Daemon {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let why = loop {
             let deadline = self.deadline;
+            let hungry_at = systemd::watchdog().map(|every| self.last_alive + every / 3);
             let happened = tokio::select! {
                 biased;
                 wish = self.signals.next() => Happened::Wish(wish),
                 ended = &mut self.watching => Happened::Watched(ended),
                 notice = self.told.recv(), if self.dispatcher.is_some() => Happened::Notice(notice),
-                () = async { sleep_until(deadline.expect("guarded by the branch's condition")).await }, if deadline.is_some() => Happened::TimedOut,
+                () = until(deadline) => Happened::TimedOut,
                 started = self.is_started.wait_for(|started| *started), if self.last_status.is_none() => {
                     // An error means that the watch has ended, which its own branch tells.
                     drop(started);
                     Happened::Started
                 }
+                () = until(hungry_at) => Happened::Hungry,
                 _ = ticks.tick() => Happened::Tick,
             };
             match happened {
@@ -273,7 +277,8 @@ impl Daemon {
                 // Nobody sends any more: the dispatcher has ended, and says why by itself.
                 Happened::Notice(None) => {}
                 Happened::TimedOut => break Why::TimedOut,
-                Happened::Started => self.started(),
+                Happened::Started => self.started().await,
+                Happened::Hungry => self.prove_life().await,
                 Happened::Tick => {
                     if let Err(lost) = self.tick().await {
                         break Why::Lost(lost);
@@ -284,8 +289,9 @@ impl Daemon {
         self.end(why).await
     }
 
-    fn started(&mut self) {
+    async fn started(&mut self) {
         self.last_status = Some(Instant::now());
+        self.ask_report().await;
         if self.order.mode == Mode::Forever {
             info!("watching");
         }
@@ -312,9 +318,6 @@ impl Daemon {
         }
         if self.last_prune.is_none_or(|last| now.duration_since(last) >= PRUNE_EVERY) {
             self.prune().await;
-        }
-        if systemd::watchdog().is_some_and(|every| now.duration_since(self.last_alive) >= every / 3) {
-            self.prove_life().await;
         }
         Ok(())
     }
@@ -343,14 +346,12 @@ impl Daemon {
         let retention = i64::try_from(self.order.loaded.config.state.retention.as_millis()).unwrap_or(i64::MAX);
         let before = Time::from_millis(now.as_millis().saturating_sub(retention)).unwrap_or(Time::EPOCH);
         let listed = self.lister.listed();
-        match self.store.read(move |store| store.prune(before, &listed)).await {
-            Ok(true) => self.last_prune = None,
-            Ok(false) => self.last_prune = Some(Instant::now()),
-            Err(error) => {
-                debug!("nothing was pruned: {error}");
-                self.last_prune = Some(Instant::now());
-            }
+        let pruned = timeout(LIFE_SIGN, self.store.read(move |store| store.prune(before, &listed))).await;
+        if let Ok(Err(error)) = &pruned {
+            debug!("nothing was pruned: {error}");
         }
+        // Soon again while there is more; a state that fails or is slow has other worries.
+        self.last_prune = (!matches!(pruned, Ok(Ok(true)))).then(Instant::now);
     }
 
     /// A turn of the loop and an answer from the state: without both, systemd's watchdog goes hungry.
@@ -360,9 +361,10 @@ impl Daemon {
         // A full disk is trouble that is waited out, not a hang.
         let answered = matches!(answered, Ok(Ok(()) | Err(StoreError::Failed { .. })));
         if turned && answered {
-            self.last_alive = Instant::now();
             systemd::alive();
         }
+        // Also when it did not: systemd decides what silence means, and the next try is not at once.
+        self.last_alive = Instant::now();
     }
 
     /// Asks the watcher where everything stands; false when it does not answer.
@@ -506,6 +508,14 @@ async fn deliver(dispatcher: Dispatcher, by_itself: bool, cause: Option<end::Cau
         _ => deadline.saturating_duration_since(Instant::now()),
     };
     dispatcher.stop(grace).await.into()
+}
+
+/// Sleeps until `at`; for ever where there is no such time.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The next signal that asks to stop; a reload makes no sense any more.

@@ -11,6 +11,7 @@ use crate::{
 
 /// One execution; about 200 bytes with its id, its map entry and its place in the schedule.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, a byte each: every combination occurs")]
 pub struct Watched {
     pub id: ExecutionId,
     pub label: Option<Arc<str>>,

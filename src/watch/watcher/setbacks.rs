@@ -1,0 +1,185 @@
+//! What went wrong, and what follows from it: for one execution, or for everybody.
+
+use std::time::Duration;
+
+use tracing::{debug, error, info, warn};
+
+use super::{Action, Ending, Mode, Now, ONCE_PATIENCE, ONCE_RETRIES, Sent, Watcher, subject};
+use crate::{
+    plain,
+    store::{Abandoned, Standing, Write},
+    velt::error::{Trouble, Verdict},
+    watch::{gate::News, schedule::Slot, troubles::Say},
+};
+
+impl Watcher {
+    pub(super) fn failed(&mut self, sent: &Sent, trouble: &Trouble, now: Now) {
+        let slot = sent.slot;
+        match self.fleet.get(slot) {
+            None => return,
+            Some(watched) if !watched.listed => return self.release(slot),
+            Some(_) => {}
+        }
+        match trouble.verdict {
+            Verdict::Credentials { named } => self.credentials_refused(sent, trouble, named, now),
+            Verdict::SlowDown { retry_after } => {
+                self.gate.learnt_nothing(now.elapsed);
+                if let Some(news) = self.gate.limited(sent.at, now.elapsed, retry_after) {
+                    self.tell(news, now);
+                }
+                let wait = self.gate.limited_until().map_or(Duration::ZERO, |until| until.saturating_sub(now.elapsed));
+                self.again_exactly(slot, wait, now);
+            }
+            Verdict::NotFound => {
+                self.gate.accepted(sent.at, false);
+                self.not_found(slot, trouble, now);
+            }
+            Verdict::Refused => {
+                self.gate.accepted(sent.at, false);
+                self.complain(slot, trouble, now);
+                if self.may_give_up(slot) {
+                    self.abandon(slot, Abandoned::Refused, now);
+                } else {
+                    self.back_off(slot, None, now);
+                }
+            }
+            Verdict::Passing { retry_after } => {
+                self.gate.learnt_nothing(now.elapsed);
+                self.complain(slot, trouble, now);
+                self.back_off(slot, retry_after, now);
+            }
+        }
+    }
+
+    fn credentials_refused(&mut self, sent: &Sent, trouble: &Trouble, named: bool, now: Now) {
+        let slot = sent.slot;
+        if let Some(watched) = self.fleet.get_mut(slot) {
+            watched.refused_by_name = named;
+        }
+        if sent.generation == self.generation {
+            self.complain(slot, trouble, now);
+            let others = self.fleet.tally().watching > 1;
+            if let Some(news) = self.gate.refused(slot, now.elapsed, others) {
+                self.tell(news, now);
+            }
+            self.actions.push(Action::ReadCredentials);
+            if self.gate.is_refused() && self.ends_by_itself() && (self.settings.mode == Mode::Once || !self.any_read) {
+                self.cut_short = Some(Ending::CredentialsRefused);
+            }
+        }
+        // The gate decides when it goes; it is due as soon as that opens.
+        self.again_exactly(slot, Duration::ZERO, now);
+    }
+
+    fn ends_by_itself(&self) -> bool {
+        self.settings.mode != Mode::Forever
+    }
+
+    fn not_found(&mut self, slot: Slot, trouble: &Trouble, now: Now) {
+        self.complain(slot, trouble, now);
+        let grace = self.settings.not_found_grace;
+        let may_give_up = self.may_give_up(slot);
+        let Some(watched) = self.fleet.get_mut(slot) else { return };
+        let since = *watched.not_found_since.get_or_insert(now.wall);
+        let lasted = now.wall.since(since);
+        if lasted >= grace && may_give_up {
+            return self.abandon(slot, Abandoned::NotFound, now);
+        }
+        if since == now.wall {
+            let write = Write::NotFoundSince { id: watched.id.clone(), since: Some(since) };
+            self.write(vec![write]);
+        }
+        let Some(watched) = self.fleet.get_mut(slot) else { return };
+        watched.failures = watched.failures.saturating_add(1);
+        let wait = self.settings.poll.pace.nth(watched.failures - 1);
+        // Not long after the grace ends, one way or the other is known.
+        let wait = if lasted < grace { wait.min(grace.saturating_sub(lasted)) } else { wait };
+        self.pass(slot);
+        self.again(slot, wait, now);
+    }
+
+    /// While no ID at all can be read, none is given up: the key, the URL or the API is to blame. A lone ID has nobody to prove it by.
+    ///
+    /// The proof is a read since this ID's own trouble began: one from before it would let a whole fleet be given up when the
+    /// API forgets everybody at once. One pass is too short to ask twice: any read in it counts.
+    fn may_give_up(&self, slot: Slot) -> bool {
+        let proven = match self.troubles.since(slot) {
+            Some(since) if self.settings.mode != Mode::Once => self.last_success > since,
+            _ => true,
+        };
+        self.fleet.tally().watching == 1 || (self.readable && proven)
+    }
+
+    pub(super) fn abandon(&mut self, slot: Slot, why: Abandoned, now: Now) {
+        self.schedule.remove(slot);
+        let Some(watched) = self.fleet.get_mut(slot) else { return };
+        watched.busy = true;
+        watched.failures = 0;
+        let subject = subject(slot, watched, now);
+        self.committing += 1;
+        self.actions.push(Action::Abandon { subject, why });
+    }
+
+    pub(super) fn back_off(&mut self, slot: Slot, at_least: Option<Duration>, now: Now) {
+        let Some(watched) = self.fleet.get_mut(slot) else { return };
+        watched.failures = watched.failures.saturating_add(1);
+        let failures = watched.failures;
+        if self.settings.mode == Mode::Once {
+            let wait = self.once_pace.nth(failures - 1).max(at_least.unwrap_or_default());
+            let patience = ONCE_PATIENCE.saturating_sub(now.elapsed.saturating_sub(self.last_success));
+            if failures > ONCE_RETRIES || wait > patience {
+                self.unread += 1;
+                self.pass(slot);
+            }
+            return self.again_exactly(slot, wait, now);
+        }
+        let wait = self.settings.poll.pace.nth(failures - 1).max(at_least.unwrap_or_default());
+        self.again(slot, wait, now);
+    }
+
+    /// One pass ends when everybody has to wait longer than a pass may.
+    pub(super) fn cut_short_once(&mut self, now: Now) {
+        let waiting = self.fleet.iter().any(|(_, w)| w.standing() == Standing::Watching && !w.passed);
+        let deaf = now.elapsed.saturating_sub(self.last_success) >= ONCE_PATIENCE && self.in_trouble() > 0;
+        let limited = self.gate.limited_until().is_some_and(|until| until.saturating_sub(now.elapsed) > ONCE_PATIENCE);
+        if waiting && (deaf || limited) && self.cut_short.is_none() {
+            self.cut_short = Some(Ending::Unreachable);
+        }
+    }
+
+    pub(super) fn complain(&mut self, slot: Slot, trouble: &Trouble, now: Now) {
+        let Some(watched) = self.fleet.get(slot) else { return };
+        match self.troubles.failed(slot, &trouble.what, now.elapsed) {
+            Say::Name => warn!(execution = %watched.id, "can't be read: {trouble}; tried again"),
+            Say::SumUp => warn!("more executions can't be read: {trouble}; all are tried again"),
+            Say::Nothing => debug!(execution = %watched.id, "can't be read, again: {trouble}"),
+        }
+    }
+
+    pub(super) fn tell(&mut self, news: News, now: Now) {
+        match news {
+            News::Refused => error!(
+                "the API refuses the credentials; polling waits and tries them from time to time \
+                 (hint: put a new token into its file, or send SIGHUP after a change)"
+            ),
+            News::Accepted => info!("the API accepts the credentials again; polling goes on"),
+            News::Limited(wait) => {
+                warn!("the API's quota is used up: everybody waits for {}", plain::duration(wait));
+            }
+            News::Unlimited => info!("the API's quota has room again"),
+            News::Alone(slot) => self.refused_alone(slot, now),
+        }
+    }
+
+    /// The credentials are good, and this execution was refused: it alone is given up, if it was the API that refused it.
+    fn refused_alone(&mut self, slot: Slot, now: Now) {
+        let Some(watched) = self.fleet.get(slot) else { return };
+        if watched.busy || !watched.listed || watched.standing() != Standing::Watching {
+            return;
+        }
+        if !watched.refused_by_name {
+            return self.back_off(slot, None, now);
+        }
+        self.abandon(slot, Abandoned::Refused, now);
+    }
+}
