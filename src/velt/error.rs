@@ -26,8 +26,9 @@ pub enum Verdict {
     Refused,
     /// The quota is used up: everybody waits.
     SlowDown { retry_after: Option<Duration> },
-    /// The credentials are wrong, for everybody unless this ID alone is meant.
-    Credentials,
+    /// The credentials are wrong, for everybody unless this ID alone is meant. Only the API itself (`named`: in its error
+    /// envelope) can mean an ID; a proxy's 403 can't.
+    Credentials { named: bool },
     /// Try again later.
     Passing { retry_after: Option<Duration> },
 }
@@ -126,7 +127,7 @@ fn judge_failure(answer: &Answer, refusal: Option<ApiError>) -> Trouble {
     let Some(refusal) = refusal else {
         // Nobody knows who spoke here: a proxy, a load balancer, a wrong URL. Nothing permanent follows from it.
         let verdict = match answer.status {
-            401 | 403 => Verdict::Credentials,
+            401 | 403 => Verdict::Credentials { named: false },
             429 => Verdict::SlowDown { retry_after },
             _ => passing,
         };
@@ -142,15 +143,15 @@ fn judge_failure(answer: &Answer, refusal: Option<ApiError>) -> Trouble {
         return Trouble { verdict, what };
     };
     let verdict = match &*refusal.status {
-        "INVALID_ARGUMENT" if names_credentials(&refusal.message) => Verdict::Credentials,
-        "UNAUTHENTICATED" | "PERMISSION_DENIED" => Verdict::Credentials,
+        "INVALID_ARGUMENT" if names_credentials(&refusal.message) => Verdict::Credentials { named: true },
+        "UNAUTHENTICATED" | "PERMISSION_DENIED" => Verdict::Credentials { named: true },
         "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "ALREADY_EXISTS" => Verdict::Refused,
         "NOT_FOUND" => Verdict::NotFound,
         "RESOURCE_EXHAUSTED" => Verdict::SlowDown { retry_after },
         "DEADLINE_EXCEEDED" | "UNAVAILABLE" | "INTERNAL" => passing,
         // A word that nobody documented: the HTTP code is the fallback.
         _ => match answer.status {
-            401 | 403 => Verdict::Credentials,
+            401 | 403 => Verdict::Credentials { named: true },
             429 => Verdict::SlowDown { retry_after },
             _ => passing,
         },
@@ -174,9 +175,15 @@ fn quote(text: &str) -> String {
     plain::shorten(&plain::escape(text), 200)
 }
 
-/// A redirect's target without its query, which could carry a token.
+/// A redirect's target without what could carry a token: its query, and a name and password before the host.
 fn target(location: &str) -> String {
-    quote(location.split(['?', '#']).next().unwrap_or_default())
+    let path = location.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = path.split_once("//").unwrap_or(("", path));
+    let end = rest.find('/').unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        Some(at) => quote(&format!("{scheme}//{}", &rest[at + 1..])),
+        None => quote(path),
+    }
 }
 
 #[cfg(test)]
@@ -199,9 +206,9 @@ mod tests {
     fn each_documented_refusal_has_its_verdict() {
         let cases = [
             (400, "INVALID_ARGUMENT", "executionId is malformed", Verdict::Refused),
-            (400, "INVALID_ARGUMENT", "Auth token is required", Verdict::Credentials),
-            (401, "UNAUTHENTICATED", "token expired", Verdict::Credentials),
-            (403, "PERMISSION_DENIED", "token not registered", Verdict::Credentials),
+            (400, "INVALID_ARGUMENT", "Auth token is required", Verdict::Credentials { named: true }),
+            (401, "UNAUTHENTICATED", "token expired", Verdict::Credentials { named: true }),
+            (403, "PERMISSION_DENIED", "token not registered", Verdict::Credentials { named: true }),
             (404, "NOT_FOUND", "no such execution", Verdict::NotFound),
             (400, "FAILED_PRECONDITION", "", Verdict::Refused),
             (409, "ALREADY_EXISTS", "", Verdict::Refused),
@@ -214,7 +221,7 @@ mod tests {
             (404, "UNAVAILABLE", "", PASSING),
             (418, "TEAPOT", "", PASSING),
             (429, "TEAPOT", "", SLOW),
-            (401, "TEAPOT", "", Verdict::Credentials),
+            (401, "TEAPOT", "", Verdict::Credentials { named: true }),
         ];
         for (status, word, message, verdict) in cases {
             assert_eq!(judge(&refusal(status, word, message)).unwrap().verdict, verdict, "{status} {word} {message}");
@@ -227,7 +234,7 @@ mod tests {
             for body in ["", "<html>404 Not Found</html>", "{}", r#"{"error":"no"}"#, r#"{"error":{"message":"x"}}"#] {
                 let verdict = judge(&answer(status, body)).unwrap().verdict;
                 let expected = match status {
-                    401 | 403 => Verdict::Credentials,
+                    401 | 403 => Verdict::Credentials { named: false },
                     429 => SLOW,
                     _ => PASSING,
                 };
@@ -271,6 +278,14 @@ mod tests {
         let redirect = Answer { location: Some("https://other.example/x?token=canary#f".into()), ..answer(302, "") };
         let what = judge(&redirect).unwrap().what;
         assert!(what.contains("to https://other.example/x;") && !what.contains("canary"), "{what}");
+        for (location, told) in [
+            ("https://canary:canary@other.example/x", "to https://other.example/x;"),
+            ("//canary@other.example", "to //other.example;"),
+            ("/x/@me", "to /x/@me;"),
+        ] {
+            let what = judge(&Answer { location: Some(location.into()), ..answer(302, "") }).unwrap().what;
+            assert!(what.contains(told) && !what.contains("canary"), "{what}");
+        }
     }
 
     #[test]

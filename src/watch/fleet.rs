@@ -27,6 +27,8 @@ pub struct Watched {
     pub listed: bool,
     /// One pass: it needs no further read.
     pub passed: bool,
+    /// Its last refusal was the API's own word, not that of somebody in between.
+    pub refused_by_name: bool,
 }
 
 impl Watched {
@@ -43,6 +45,7 @@ impl Watched {
             busy: false,
             listed: true,
             passed: false,
+            refused_by_name: false,
         };
         watched.set_interval(interval);
         watched

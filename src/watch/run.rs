@@ -25,6 +25,7 @@ use super::{
 use crate::{
     clock::Clock,
     config::secret::Credentials,
+    plain,
     route::Routes,
     store::{Abandoned, Fingerprint, Handle, Known, Standing, StoreError, Write},
     velt::{client::Fetch, model::ExecutionId},
@@ -179,7 +180,7 @@ async fn asker(store: &Handle, origin: &str, credentials: Option<&Credentials>) 
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    Ok(hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(plain::hex(&hash.finalize()[..8]))
 }
 
 struct Task {

@@ -82,6 +82,11 @@ impl Troubles {
         self.by_slot.len()
     }
 
+    /// Since when `slot` has had one trouble or another.
+    pub(super) fn since(&self, slot: Slot) -> Option<Duration> {
+        self.by_slot.get(&slot).map(|trouble| trouble.since)
+    }
+
     fn leave(&mut self, slot: Slot) -> Option<Trouble> {
         let trouble = self.by_slot.remove(&slot)?;
         if let Some((count, _)) = self.by_message.get_mut(&trouble.message) {

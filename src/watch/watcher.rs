@@ -432,7 +432,8 @@ impl Watcher {
                 self.unchanged(slot, fingerprint, now);
             }
             Observed::Stale { contradicts } => {
-                self.read(sent, now);
+                // An answer it is, and so no trouble with access; but the trouble of this execution is not over with it.
+                self.answered(sent, now);
                 let Some(watched) = self.fleet.get(slot) else { return };
                 // Counted as its own trouble, so that a replica that lags is said once.
                 match self.troubles.failed(slot, "stale", now.elapsed) {
@@ -473,8 +474,8 @@ impl Watcher {
         self.committing -= 1;
     }
 
-    /// A read succeeded: whatever trouble there was is over.
-    fn read(&mut self, sent: &Sent, now: Now) {
+    /// An execution was shown: the API can be reached, and takes the credentials.
+    fn answered(&mut self, sent: &Sent, now: Now) {
         if sent.generation == self.generation {
             self.readable = true;
         }
@@ -483,16 +484,21 @@ impl Watcher {
         for news in self.gate.accepted(sent.at, true) {
             self.tell(news, now);
         }
+        if let Some(watched) = self.fleet.get_mut(sent.slot) {
+            watched.failures = 0;
+            watched.last_read = Some(now.wall);
+            watched.not_found_since = None;
+        }
+    }
+
+    /// A read succeeded: whatever trouble there was is over.
+    fn read(&mut self, sent: &Sent, now: Now) {
+        self.answered(sent, now);
         let slot = sent.slot;
         let recovered = self.troubles.over(slot, now.elapsed);
-        let Some(watched) = self.fleet.get_mut(slot) else { return };
-        watched.failures = 0;
-        watched.last_read = Some(now.wall);
-        watched.not_found_since = None;
-        if let Some(recovered) = recovered {
-            let lasted = plain::duration(recovered.lasted);
-            info!(execution = %watched.id, "read again after {} failed attempts in {lasted}", recovered.attempts);
-        }
+        let (Some(recovered), Some(watched)) = (recovered, self.fleet.get(slot)) else { return };
+        let lasted = plain::duration(recovered.lasted);
+        info!(execution = %watched.id, "read again after {} failed attempts in {lasted}", recovered.attempts);
     }
 
     fn unchanged(&mut self, slot: Slot, fingerprint: Fingerprint, now: Now) {
@@ -519,11 +525,14 @@ impl Watcher {
         }
     }
 
-    /// The credentials are good, and this execution was refused: it alone is given up.
+    /// The credentials are good, and this execution was refused: it alone is given up, if it was the API that refused it.
     fn refused_alone(&mut self, slot: Slot, now: Now) {
         let Some(watched) = self.fleet.get(slot) else { return };
         if watched.busy || !watched.listed || watched.standing() != Standing::Watching {
             return;
+        }
+        if !watched.refused_by_name {
+            return self.back_off(slot, None, now);
         }
         self.abandon(slot, Abandoned::Refused, now);
     }
@@ -538,7 +547,7 @@ impl Watcher {
             Some(_) => {}
         }
         match trouble.verdict {
-            Verdict::Credentials => self.credentials_refused(sent, trouble, now),
+            Verdict::Credentials { named } => self.credentials_refused(sent, trouble, named, now),
             Verdict::SlowDown { retry_after } => {
                 self.gate.learnt_nothing(now.elapsed);
                 if let Some(news) = self.gate.limited(sent.at, now.elapsed, retry_after) {
@@ -554,7 +563,7 @@ impl Watcher {
             Verdict::Refused => {
                 self.gate.accepted(sent.at, false);
                 self.complain(slot, trouble, now);
-                if self.may_give_up() {
+                if self.may_give_up(slot) {
                     self.abandon(slot, Abandoned::Refused, now);
                 } else {
                     self.back_off(slot, None, now);
@@ -568,8 +577,11 @@ impl Watcher {
         }
     }
 
-    fn credentials_refused(&mut self, sent: &Sent, trouble: &Trouble, now: Now) {
+    fn credentials_refused(&mut self, sent: &Sent, trouble: &Trouble, named: bool, now: Now) {
         let slot = sent.slot;
+        if let Some(watched) = self.fleet.get_mut(slot) {
+            watched.refused_by_name = named;
+        }
         if sent.generation == self.generation {
             self.complain(slot, trouble, now);
             let others = self.fleet.tally().watching > 1;
@@ -592,7 +604,7 @@ impl Watcher {
     fn not_found(&mut self, slot: Slot, trouble: &Trouble, now: Now) {
         self.complain(slot, trouble, now);
         let grace = self.settings.not_found_grace;
-        let may_give_up = self.may_give_up();
+        let may_give_up = self.may_give_up(slot);
         let Some(watched) = self.fleet.get_mut(slot) else { return };
         let since = *watched.not_found_since.get_or_insert(now.wall);
         let lasted = now.wall.since(since);
@@ -613,8 +625,15 @@ impl Watcher {
     }
 
     /// While no ID at all can be read, none is given up: the key, the URL or the API is to blame. A lone ID has nobody to prove it by.
-    fn may_give_up(&self) -> bool {
-        self.readable || self.fleet.tally().watching == 1
+    ///
+    /// The proof is a read since this ID's own trouble began: one from before it would let a whole fleet be given up when the
+    /// API forgets everybody at once. One pass is too short to ask twice: any read in it counts.
+    fn may_give_up(&self, slot: Slot) -> bool {
+        let proven = match self.troubles.since(slot) {
+            Some(since) if self.settings.mode != Mode::Once => self.last_success > since,
+            _ => true,
+        };
+        self.fleet.tally().watching == 1 || (self.readable && proven)
     }
 
     fn abandon(&mut self, slot: Slot, why: Abandoned, now: Now) {
