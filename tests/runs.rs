@@ -262,7 +262,7 @@ fn a_closed_stdout_ends_quietly() {
     sim.put(view("running"));
     let running = ad_hoc(&folder, &sim).args(["--log-format", "json", "exec_1"]).head(1).start();
     assert!(running.stdout.wait_for(1, PATIENCE), "{}", running.said());
-    // Somebody who looks for more has to be shown more: a pipe that is closed is noticed at the next line.
+    // A pipe that is closed is noticed by the next line at the latest.
     for status in ["waiting", "completed"] {
         sim.put(view(status));
         let read = sim.request_count() + 2;
