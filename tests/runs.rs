@@ -12,7 +12,7 @@ use support::{
 };
 use velt_sim::{Receiver, Settings, Sim, View};
 
-/// Views of a fixed moment: before any clock of today, so that what is observed comes after what is told.
+/// A moment before any clock of today: what the API tells then comes before what is observed.
 const LONG_AGO_MS: i64 = 1_777_374_504_364;
 
 /// An ad-hoc watch at a fast pace: `velt-watch [options] ID…`, nothing else of a configuration.
@@ -41,7 +41,7 @@ fn in_lock_step(sim: &Sim, id: &str) {
 /// Every status that every step and the execution ever had, in lock step, told one by one; then the same run again, seen
 /// at its end by a program without memory.
 fn plays(scenario: &str, exit: i32) {
-    let sim = Sim::start(Settings::default().speed(0.0).seed(11)).unwrap();
+    let sim = Sim::start(Settings::default().speed(0.0).seed(11).epoch_ms(LONG_AGO_MS)).unwrap();
     let id = sim.play(scenario).unwrap();
     let folder = Folder::new();
     let watch = || ad_hoc(&folder, &sim).args(["--exit-status", &*id]);
@@ -106,7 +106,8 @@ scenarios! {
 
 #[test]
 fn all_scenarios_at_once_at_their_own_speed_to_stdout_and_to_a_webhook() {
-    let sim = Sim::start(Settings::default().speed(200.0).seed(5).epoch_ms(LONG_AGO_MS)).unwrap();
+    // Simulated time runs ahead of the wall clock: what is told then comes after what is observed.
+    let sim = Sim::start(Settings::default().speed(200.0).seed(5)).unwrap();
     let receiver = Receiver::start().unwrap();
     let folder = Folder::new();
     let ids: Vec<String> = sim.scenarios().iter().map(|(name, _)| sim.play(name).unwrap()).collect();
@@ -261,7 +262,7 @@ fn a_closed_stdout_ends_quietly() {
     sim.put(view("running"));
     let running = ad_hoc(&folder, &sim).args(["--log-format", "json", "exec_1"]).head(1).start();
     assert!(running.stdout.wait_for(1, PATIENCE), "{}", running.said());
-    // Somebody who looks for more has to be shown more: a pipe that is closed is noticed at the next line.
+    // A pipe that is closed is noticed by the next line at the latest.
     for status in ["waiting", "completed"] {
         sim.put(view(status));
         let read = sim.request_count() + 2;
