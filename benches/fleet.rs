@@ -24,7 +24,7 @@ impl Drop for Watcher {
 
 #[expect(clippy::print_stdout, reason = "a bench prints its table")]
 fn main() {
-    let count: usize = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(100_000);
+    let count: usize = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(100_000);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let sim = Sim::start(Settings::default().log(LogMode::Count)).expect("the simulator");
     let mut list = String::new();

@@ -68,7 +68,7 @@ fn quicker(script: &str) -> String {
     for piece in pieces {
         quick.push('"');
         match piece.strip_suffix('s').and_then(|seconds| seconds.parse::<u32>().ok()) {
-            Some(seconds) => quick.push_str(&format!("{}ms", seconds * 25)),
+            Some(seconds) => quick.extend([&(seconds * 25).to_string(), "ms"]),
             None => quick.push_str(piece),
         }
     }

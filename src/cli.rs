@@ -15,8 +15,8 @@ use crate::{
     name = "velt-watch",
     version,
     disable_help_subcommand = true,
-    subcommand_precedence_over_arg = true,
     subcommand_negates_reqs = true,
+    override_usage = "velt-watch [OPTIONS] [EXECUTION_ID]...\n       velt-watch [OPTIONS] <COMMAND>",
     max_term_width = 100,
     after_help = "\
 Examples:
@@ -62,38 +62,36 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Reads the process's arguments. A mistake is told on standard error and ends the process with 2; help and version end it with 0.
+    /// This process's arguments. A mistake is told and ends it with 2; help and version end it with 0.
     pub fn of_process() -> Self {
         Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
     }
 
-    fn read<T: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
+    fn read<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -> Result<Self, clap::Error> {
         let cli = Self::try_parse_from(arguments)?;
-        // Not clap's `args_conflicts_with_subcommands`: after an option that subcommands share (`-c FILE check`) it takes the
-        // subcommand's name for an ID, and the program would watch an execution called `check`.
-        match cli.misplaced() {
-            Some(what) => {
-                let message = format!("{what} belongs to watching and can't be used with a subcommand");
-                Err(Self::command().error(ErrorKind::ArgumentConflict, message))
-            }
-            None => Ok(cli),
+        // clap's own `args_conflicts_with_subcommands` counts `-c` and `--state` too, and then takes the subcommand for an ID.
+        match (&cli.command, cli.watching_option()) {
+            (Some(_), Some(option)) => Err(Self::command().error(
+                ErrorKind::ArgumentConflict,
+                format!("{option} is for watching and can't be used with a subcommand"),
+            )),
+            _ => Ok(cli),
         }
     }
 
-    /// What a subcommand would silently ignore.
-    fn misplaced(&self) -> Option<&'static str> {
-        let command = self.command.as_ref()?;
-        let watch_file = self.watch_file.is_some() && !matches!(command, Command::Check);
+    /// An argument that only a watch has a use for; `check` looks at the watch file, too.
+    fn watching_option(&self) -> Option<&'static str> {
+        let checks = matches!(self.command, Some(Command::Check));
         [
-            (!self.ids.is_empty(), "an EXECUTION_ID before the subcommand"),
-            (watch_file, "--watch-file"),
+            (!self.ids.is_empty(), "an EXECUTION_ID before it"),
+            (self.watch_file.is_some() && !checks, "--watch-file"),
             (self.once, "--once"),
             (self.timeout.is_some(), "--timeout"),
             (self.exit_status, "--exit-status"),
             (self.output.is_some(), "--output"),
         ]
         .into_iter()
-        .find_map(|(given, what)| given.then_some(what))
+        .find_map(|(is_given, name)| is_given.then_some(name))
     }
 
     /// What of this concerns the configuration.
@@ -228,10 +226,14 @@ mod tests {
         for line in ["velt-watch -c a.toml status", "velt-watch status -c a.toml"] {
             let cli = parse(line).unwrap();
             assert_eq!(cli.files.config, Some("a.toml".into()), "{line}");
-            assert!(matches!(cli.command, Some(Command::Status { .. })) && cli.ids.is_empty(), "{line}");
+            assert!(matches!(cli.command, Some(Command::Status { json: false })), "{line}: {:?}", cli.ids);
         }
-        let cli = parse("velt-watch --state s.db -v -f list check").unwrap();
-        assert!(matches!(cli.command, Some(Command::Check)) && cli.watch_file.is_some());
+        for line in ["velt-watch -v --state s.db retry a", "velt-watch retry --state s.db a -v"] {
+            let cli = parse(line).unwrap();
+            assert_eq!(cli.files.state, Some("s.db".into()), "{line}");
+            assert!(matches!(cli.command, Some(Command::Retry { .. })), "{line}: {:?}", cli.ids);
+        }
+        assert!(matches!(parse("velt-watch -f list.txt check").unwrap().command, Some(Command::Check)));
         let retry = parse("velt-watch retry a b").unwrap().command;
         assert!(matches!(retry, Some(Command::Retry { ids, .. }) if ids.len() == 2));
         for line in [
@@ -241,9 +243,9 @@ mod tests {
             "velt-watch -v -q",
             "velt-watch --frobnicate",
             "velt-watch -o xml",
-            "velt-watch exec_1 check",
             "velt-watch --once status",
-            "velt-watch -c a.toml -f list status",
+            "velt-watch -f list.txt status",
+            "velt-watch --exit-status -c a.toml retry a",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     clock::Time,
+    plain,
     velt::model::{ExecutionId, ExecutionStatus, Failure, StepStatus},
 };
 
@@ -82,12 +83,7 @@ impl EventId {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        let mut id = String::from("evt_");
-        for byte in &hash.finalize()[..16] {
-            use fmt::Write;
-            write!(id, "{byte:02x}").expect("a String takes every write");
-        }
-        Self(id.into())
+        Self(format!("evt_{}", plain::hex(&hash.finalize()[..16])).into())
     }
 
     pub fn as_str(&self) -> &str {

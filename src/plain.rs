@@ -47,6 +47,15 @@ pub fn shorten(text: &str, most: usize) -> String {
     }
 }
 
+/// Bytes in hexadecimal, lower case.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("a String takes every write");
+    }
+    text
+}
+
 /// A duration in its two largest units: `850ms`, `42s`, `3m 5s`, `2h 10m`, `4d 3h`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();

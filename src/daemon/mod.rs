@@ -532,6 +532,7 @@ fn world(config: &Config, environment: &Environment, store: Handle, clock: Clock
         Ok(config::secret::Credentials { api_key: read(&api.api_key)?, auth_token: read(&api.auth_token)? })
     };
     Ok(World {
+        origin: config.api.url.as_str().into(),
         fetch: Arc::new(Client::new(&config.api, clock.clone())?),
         keyring: Arc::new(keyring),
         routes: Arc::new(Routes::new(config.sinks.iter().map(|sink| (sink.name.clone(), sink.filter.clone())))),

@@ -30,14 +30,13 @@ impl Daemon {
         let specs = sinks::specs(&loaded.config, &self.order.environment, &self.stream)?;
         let entries = self.lister.replace(Lister::new(&self.order.ids, &loaded.config)).await?;
         loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
-        let elsewhere = loaded.config.api.url != old.api.url;
         let settings = settings(&loaded.config, self.order.mode);
         if let Some(dispatcher) = &mut self.dispatcher {
             dispatcher.reload(specs.clone());
         }
         self.specs = specs;
         self.order.loaded = loaded;
-        tell(&self.commands, Command::Reconfigure(Box::new(Reconfigured { settings, world, elsewhere }))).await;
+        tell(&self.commands, Command::Reconfigure(Box::new(Reconfigured { settings, world }))).await;
         tell(&self.commands, Command::List(entries)).await;
         Ok(())
     }

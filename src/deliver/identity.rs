@@ -53,12 +53,7 @@ impl Identity {
 
     /// As the state keeps it: salted, since the state's file may be read by more people than the secrets.
     pub(super) fn salted(&self, salt: [u8; 16]) -> String {
-        use fmt::Write;
-        let hash = Sha256::new().chain_update(salt).chain_update(self.whole).finalize();
-        hash.iter().fold(String::with_capacity(64), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("a String takes every write");
-            text
-        })
+        crate::plain::hex(&Sha256::new().chain_update(salt).chain_update(self.whole).finalize())
     }
 }
 

@@ -1,7 +1,12 @@
 //! The watch side's task: waits for what happens, lets [`Watcher`] decide, and does what it decided.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
+use secrecy::ExposeSecret;
+use sha2::{Digest, Sha256};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -20,6 +25,7 @@ use super::{
 use crate::{
     clock::Clock,
     config::secret::Credentials,
+    plain,
     route::Routes,
     store::{Abandoned, Fingerprint, Handle, Known, Standing, StoreError, Write},
     velt::{client::Fetch, model::ExecutionId},
@@ -31,6 +37,8 @@ pub type Keyring = Arc<dyn Fn() -> Result<Credentials, String> + Send + Sync>;
 /// The world as the watch side needs it.
 #[derive(Clone)]
 pub struct World {
+    /// Where `fetch` reads: what was given up there may be known elsewhere.
+    pub origin: Arc<str>,
     pub fetch: Arc<dyn Fetch>,
     pub keyring: Keyring,
     pub routes: Arc<Routes>,
@@ -63,8 +71,6 @@ pub enum Command {
 pub struct Reconfigured {
     pub settings: Settings,
     pub world: World,
-    /// `api.url` is another one: what was given up there may be known here.
-    pub elsewhere: bool,
 }
 
 /// Where everything stands.
@@ -100,6 +106,7 @@ enum Done {
     Written,
     Listed(Vec<Entry>, HashMap<ExecutionId, Known>),
     Resumed(Vec<ExecutionId>),
+    Noted,
 }
 
 /// What happened, by name.
@@ -160,6 +167,22 @@ pub async fn run(
     }
 }
 
+/// The note that tells whether credentials and API are those of the last run.
+const ASKER: &str = "asker";
+
+/// Who asks whom, hashed with the state's own salt: tells a change over restarts and gives nothing away.
+async fn asker(store: &Handle, origin: &str, credentials: Option<&Credentials>) -> Result<String, StoreError> {
+    let salt = store.ask(|store| store.salt()).await?;
+    let mut hash = Sha256::new_with_prefix(salt);
+    let secrets =
+        credentials.map(|credentials| [&credentials.api_key, &credentials.auth_token].map(ExposeSecret::expose_secret));
+    for part in secrets.into_iter().flatten().chain([origin]) {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    Ok(plain::hex(&hash.finalize()[..8]))
+}
+
 struct Task {
     watcher: Watcher,
     world: World,
@@ -188,11 +211,12 @@ impl Task {
             Command::ReadCredentials => self.read_credentials(),
             Command::StateChanged => self.look_for_resumed(),
             Command::Reconfigure(reconfigured) => {
-                let Reconfigured { settings, world, elsewhere } = *reconfigured;
+                let Reconfigured { settings, world } = *reconfigured;
+                let elsewhere = world.origin != self.world.origin;
                 self.world = world;
                 self.watcher.reconfigure(settings);
                 if elsewhere {
-                    self.watcher.credentials_changed(self.now());
+                    self.asked_anew();
                 }
                 self.read_credentials();
             }
@@ -214,6 +238,7 @@ impl Task {
                 self.watcher.list(entries, &known, now);
             }
             Done::Resumed(ids) => self.watcher.resume(&ids, now),
+            Done::Noted => {}
         }
     }
 
@@ -281,7 +306,7 @@ impl Task {
                     self.credentials = Some(Arc::new(credentials));
                     if !first {
                         info!("the credentials have changed");
-                        self.watcher.credentials_changed(self.now());
+                        self.asked_anew();
                     }
                 }
             }
@@ -295,6 +320,18 @@ impl Task {
         }
     }
 
+    /// Other credentials or another API from now on: what was given up before may be known now.
+    fn asked_anew(&mut self) {
+        self.watcher.credentials_changed(self.now());
+        let (store, credentials, origin) =
+            (self.world.store.clone(), self.credentials.clone(), Arc::clone(&self.world.origin));
+        self.under_way.spawn(async move {
+            let asker = asker(&store, &origin, credentials.as_deref()).await?;
+            store.persist(vec![Write::Note { name: ASKER, value: asker }]).await?;
+            Ok(Done::Noted)
+        });
+    }
+
     /// Asks the state what it knows of the new IDs in a list, and forgives what was given up and is not listed any more.
     fn load(&mut self, entries: Vec<Entry>) {
         if self.listed && self.watcher.unknown(&entries).is_empty() {
@@ -302,25 +339,44 @@ impl Task {
             return self.watcher.list(entries, &HashMap::new(), now);
         }
         self.loading = true;
-        let store = self.world.store.clone();
+        let first = !self.listed;
+        let (store, credentials, origin) =
+            (self.world.store.clone(), self.credentials.clone(), Arc::clone(&self.world.origin));
         self.under_way.spawn(async move {
-            let roster = store.ask(|store| store.roster()).await?;
-            let listed: std::collections::HashSet<&ExecutionId> = entries.iter().map(|entry| &entry.id).collect();
-            let strays: Vec<ExecutionId> = (roster.iter())
-                .filter(|known| matches!(known.standing, Standing::Abandoned(_)) && !listed.contains(&known.id))
-                .map(|known| known.id.clone())
-                .collect();
+            let mut writes = vec![];
+            let mut anew = false;
+            if first {
+                let asker = asker(&store, &origin, credentials.as_deref()).await?;
+                let before = store.ask(|store| store.note(ASKER)).await?;
+                if before.as_ref() != Some(&asker) {
+                    anew = before.is_some();
+                    writes.push(Write::Note { name: ASKER, value: asker });
+                }
+            }
+            let mut roster = store.ask(|store| store.roster()).await?;
+            let listed: HashSet<&ExecutionId> = entries.iter().map(|entry| &entry.id).collect();
+            let mut forgiven = vec![];
+            for known in &mut roster {
+                if matches!(known.standing, Standing::Abandoned(_)) && (anew || !listed.contains(&known.id)) {
+                    known.standing = Standing::Watching;
+                    known.not_found_since = None;
+                    forgiven.push(known.id.clone());
+                }
+            }
+            if !forgiven.is_empty() {
+                writes.push(Write::Resume { ids: forgiven });
+            }
+            if !writes.is_empty() {
+                store.persist(writes).await?;
+            }
             let known = roster.into_iter().filter(|known| listed.contains(&known.id));
             let known = known.map(|known| (known.id.clone(), known)).collect();
-            if !strays.is_empty() {
-                store.persist(vec![Write::Resume { ids: strays }]).await?;
-            }
             Ok(Done::Listed(entries, known))
         });
     }
 
     fn look_for_resumed(&mut self) {
-        let abandoned: std::collections::HashSet<ExecutionId> = self.watcher.abandoned().into_iter().collect();
+        let abandoned: HashSet<ExecutionId> = self.watcher.abandoned().into_iter().collect();
         if abandoned.is_empty() {
             return;
         }

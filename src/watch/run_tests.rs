@@ -128,6 +128,16 @@ impl Watch {
     }
 
     async fn start_with(settings: Settings, ids: &[&str], replies: Vec<(&str, Reply)>, store: Handle) -> Self {
+        Self::start_as("token", settings, ids, replies, store).await
+    }
+
+    async fn start_as(
+        token: &str,
+        settings: Settings,
+        ids: &[&str],
+        replies: Vec<(&str, Reply)>,
+        store: Handle,
+    ) -> Self {
         let clock = Clock::simulated(Time::from_millis(1_777_374_504_000).unwrap());
         let api = Arc::new(Api { script: Mutex::default(), clock: clock.clone() });
         for id in ids {
@@ -136,7 +146,7 @@ impl Watch {
         for (id, reply) in replies {
             api.says(id, reply);
         }
-        let token = Arc::new(Mutex::new("token".to_owned()));
+        let token = Arc::new(Mutex::new(token.to_owned()));
         let keyring: Keyring = {
             let token = Arc::clone(&token);
             Arc::new(move || {
@@ -145,7 +155,14 @@ impl Watch {
             })
         };
         let routes = Arc::new(Routes::new([(SinkName::from("sink"), Filter::default())]));
-        let world = World { fetch: Arc::clone(&api) as Arc<dyn Fetch>, keyring, routes, store: store.clone(), clock };
+        let world = World {
+            origin: "https://api.example".into(),
+            fetch: Arc::clone(&api) as Arc<dyn Fetch>,
+            keyring,
+            routes,
+            store: store.clone(),
+            clock,
+        };
         let (commands, inbox) = mpsc::channel(16);
         let stop = CancellationToken::new();
         let task = tokio::spawn(run(world, settings, inbox, stop.clone(), watch::Sender::new(false)));
@@ -430,4 +447,27 @@ async fn an_id_that_leaves_the_list_is_not_asked_for_any_more() {
     seconds(1).await;
     assert_eq!(watch.api.asked("a").len(), 2);
     assert_eq!(watch.told_of("a").await.len(), 2, "nothing is told twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_given_up_is_asked_for_again_after_a_restart_only_with_other_credentials() {
+    let store = Handle::inline(SqliteStore::in_memory().unwrap());
+    let ids = ["a", "gone"];
+    let unknown = || vec![("gone", refusal(404, "NOT_FOUND"))];
+    let first = Watch::start_with(calm(Mode::Forever), &ids, unknown(), store.clone()).await;
+    seconds(100).await;
+    assert_eq!(first.told_of("gone").await, ["watch.abandoned"]);
+    first.stop.cancel();
+    first.ended().await;
+
+    let same = Watch::start_with(calm(Mode::Forever), &ids, unknown(), store.clone()).await;
+    seconds(10).await;
+    assert_eq!(same.api.asked("gone").len(), 0);
+    same.stop.cancel();
+    same.ended().await;
+
+    let other = Watch::start_as("another", calm(Mode::Forever), &ids, unknown(), store).await;
+    seconds(100).await;
+    assert!(other.api.asked("gone").len() > 1);
+    assert_eq!(other.told_of("gone").await.len(), 2, "given up again, with its sequence going on");
 }

@@ -7,6 +7,8 @@
 #![allow(unreachable_pub, reason = "compiled into each test binary, whose root is not this module's parent alone")]
 #![allow(clippy::missing_panics_doc, reason = "a test helper's panic is the test's failure")]
 
+pub mod oracle;
+
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
@@ -14,7 +16,10 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write as _},
     net::{Ipv4Addr, SocketAddr},
-    os::{fd::OwnedFd, unix::process::ExitStatusExt},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt, process::ExitStatusExt},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
@@ -64,9 +69,11 @@ impl Folder {
         path
     }
 
-    /// `config.toml` with the fast pace and whatever else stands in `more`.
+    /// `config.toml` with the fast pace and whatever else stands in `more`; for the owner's eyes, as it may hold secrets.
     pub fn config(&self, more: &str) -> PathBuf {
-        self.write("config.toml", format!("{FAST}{more}"))
+        let path = self.write("config.toml", format!("{FAST}{more}"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its owner may");
+        path
     }
 }
 

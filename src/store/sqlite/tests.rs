@@ -1,6 +1,5 @@
 //! The state as the rest of the program meets it: through the trait, on real files where files matter.
 
-mod figures;
 mod opening;
 mod order;
 mod outbox;
