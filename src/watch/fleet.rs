@@ -10,6 +10,7 @@ use crate::{
 };
 
 /// One execution; about 200 bytes with its id, its map entry and its place in the schedule.
+#[expect(clippy::struct_excessive_bools, reason = "facts that hold independently of each other, each asked for alone")]
 #[derive(Debug)]
 pub struct Watched {
     pub id: ExecutionId,
