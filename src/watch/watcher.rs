@@ -134,6 +134,8 @@ pub struct Watcher {
     last_success: Duration,
     /// One pass: executions that could not be read.
     unread: usize,
+    /// One pass: not found for longer than the grace, and given up as soon as somebody else can be read.
+    overdue: Vec<Slot>,
     /// One pass: why it ends early.
     cut_short: Option<Ending>,
     once_pace: Pace,
@@ -161,6 +163,7 @@ impl Watcher {
             any_read: false,
             last_success: Duration::ZERO,
             unread: 0,
+            overdue: vec![],
             cut_short: None,
             once_pace,
             polls: 0,
@@ -489,6 +492,13 @@ impl Watcher {
             watched.last_read = Some(now.wall);
             watched.not_found_since = None;
         }
+        // A pass has no later poll: who was answered before the first good read would never be given up.
+        let overdue = if self.readable { std::mem::take(&mut self.overdue) } else { vec![] };
+        for overdue in overdue {
+            if self.fleet.get(overdue).is_some_and(|watched| watched.listed && !watched.busy) {
+                self.abandon(overdue, Abandoned::NotFound, now);
+            }
+        }
     }
 
     /// A read succeeded: whatever trouble there was is over.
@@ -610,6 +620,9 @@ impl Watcher {
         let lasted = now.wall.since(since);
         if lasted >= grace && may_give_up {
             return self.abandon(slot, Abandoned::NotFound, now);
+        }
+        if lasted >= grace && self.settings.mode == Mode::Once {
+            self.overdue.push(slot);
         }
         if since == now.wall {
             let write = Write::NotFoundSince { id: watched.id.clone(), since: Some(since) };
