@@ -253,3 +253,17 @@ fn a_run_that_ends_by_itself_does_not_wait_for_other_credentials() {
     }
     assert!(bench.sim.log().iter().all(|logged| is(logged, "a") || is(logged, "b")));
 }
+
+#[test]
+fn passes_give_an_unknown_id_up_after_the_grace_even_if_it_is_answered_first() {
+    let bench = Bench::new();
+    bench.running(["b"]);
+    bench.sim.fault(Fault::delay(Duration::from_millis(200)).always().on("b"));
+    bench.config("", FAST, "[watch]\nexecutions = [\"a\", \"b\"]\nnot_found_grace = \"10ms\"");
+    let mut told = vec![];
+    for _ in 0..3 {
+        told.extend(bench.output(&["--once"]).expect(0).events());
+    }
+    assert_eq!(story(&told, "a"), ["watch.abandoned"]);
+    assert_eq!(bench.sim.log().iter().filter(|logged| is(logged, "b")).count(), 3);
+}

@@ -87,6 +87,28 @@ fn a_stopped_service_has_done_its_work_and_a_stopped_question_has_no_answer() {
 }
 
 #[test]
+fn a_stop_lets_slow_deliveries_finish_and_waits_no_longer_than_they_need() {
+    let bench = Bench::new();
+    let receiver = Receiver::start().unwrap();
+    receiver.answer(Answer::ok().after(Duration::from_millis(300)));
+    bench.running(["a", "b", "c"]);
+    let sink = webhook("hook", &receiver.url("/hook"));
+    let grace = "[daemon]\nshutdown_grace = \"30s\"\n";
+    bench.config("", FAST, &format!("[watch]\nexecutions = [\"a\", \"b\", \"c\"]\n{grace}{sink}"));
+    let run = bench.start(&[]);
+    receiver.wait_for_blocking(3, SOON).unwrap();
+    let asked = Instant::now();
+    run.signal(Signal::TERM);
+    let ended = run.wait(SOON).expect(0);
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}\n{}", asked.elapsed(), ended.log());
+    let events = accepted(&receiver);
+    for id in ["a", "b", "c"] {
+        assert_eq!(story(&events, id), ["execution.running", "step.running"], "{id}");
+    }
+    assert_eq!(receiver.received().len(), 6, "what was accepted is not sent again");
+}
+
+#[test]
 fn a_second_signal_stops_at_once() {
     let bench = Bench::new();
     let receiver = Receiver::start().unwrap();
@@ -158,6 +180,11 @@ fn a_bad_new_configuration_changes_nothing_and_says_so() {
     bench.config("", FAST, &format!("[watch]\nfile = \"nowhere.txt\"\n{STDOUT}{sink}"));
     run.signal(Signal::HUP);
     run.logged("nowhere.txt");
+
+    // Nor may a credential be missing.
+    bench.config("auth_token_file = \"no-token\"", FAST, &format!("{WATCH}{STDOUT}{sink}"));
+    run.signal(Signal::HUP);
+    run.logged("no-token");
 
     // The state can't move under a running daemon.
     bench.config("", FAST, &format!("{WATCH}{STDOUT}{sink}"));

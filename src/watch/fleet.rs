@@ -10,8 +10,8 @@ use crate::{
 };
 
 /// One execution; about 200 bytes with its id, its map entry and its place in the schedule.
+#[expect(clippy::struct_excessive_bools, reason = "facts that hold independently of each other, each asked for alone")]
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, a byte each: every combination occurs")]
 pub struct Watched {
     pub id: ExecutionId,
     pub label: Option<Arc<str>>,

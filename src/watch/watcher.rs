@@ -136,6 +136,8 @@ pub struct Watcher {
     last_success: Duration,
     /// One pass: executions that could not be read.
     unread: usize,
+    /// One pass: not found for longer than the grace, and given up as soon as somebody else can be read.
+    overdue: Vec<Slot>,
     /// One pass: why it ends early.
     cut_short: Option<Ending>,
     once_pace: Pace,
@@ -163,6 +165,7 @@ impl Watcher {
             any_read: false,
             last_success: Duration::ZERO,
             unread: 0,
+            overdue: vec![],
             cut_short: None,
             once_pace,
             polls: 0,
@@ -490,6 +493,13 @@ impl Watcher {
             watched.failures = 0;
             watched.last_read = Some(now.wall);
             watched.not_found_since = None;
+        }
+        // A pass has no later poll: who was answered before the first good read would never be given up.
+        let overdue = if self.readable { std::mem::take(&mut self.overdue) } else { vec![] };
+        for overdue in overdue {
+            if self.fleet.get(overdue).is_some_and(|watched| watched.listed && !watched.busy) {
+                self.abandon(overdue, Abandoned::NotFound, now);
+            }
         }
     }
 

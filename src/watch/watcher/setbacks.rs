@@ -85,6 +85,9 @@ impl Watcher {
         if lasted >= grace && may_give_up {
             return self.abandon(slot, Abandoned::NotFound, now);
         }
+        if lasted >= grace && self.settings.mode == Mode::Once {
+            self.overdue.push(slot);
+        }
         if since == now.wall {
             let write = Write::NotFoundSince { id: watched.id.clone(), since: Some(since) };
             self.write(vec![write]);
