@@ -144,16 +144,18 @@ impl Pace {
     }
 }
 
-/// What a `Retry-After` header asks for: seconds, or a date (RFC 9110), which counts from `now`. `None` if it is neither.
+/// What a `Retry-After` header asks for: seconds, or a date (RFC 9110), which counts from `now`. `None` if it is neither, has passed, or
+/// asks for no wait at all: then our own pace decides, or a zero would make a hot loop.
 pub fn retry_after(header: &str, now: Time) -> Option<Duration> {
     let header = header.trim();
-    if let Ok(seconds) = header.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(header).ok()?;
-    let since_epoch = date.duration_since(UNIX_EPOCH).ok()?;
-    let date = Time::from_millis(i64::try_from(since_epoch.as_millis()).ok()?)?;
-    Some(date.since(now))
+    let wait = if !header.is_empty() && header.bytes().all(|b| b.is_ascii_digit()) {
+        // More digits than a u64 holds is still a number of seconds: a very large one.
+        Duration::from_secs(header.parse().unwrap_or(u64::MAX))
+    } else {
+        let since_epoch = httpdate::parse_http_date(header).ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Time::from_millis(i64::try_from(since_epoch.as_millis()).ok()?)?.since(now)
+    };
+    (!wait.is_zero()).then_some(wait)
 }
 
 /// `SplitMix64`'s finalizer: neighbouring seeds give unrelated results.
@@ -214,9 +216,11 @@ mod tests {
         let now = Time::from_millis(1_763_913_846_000).unwrap();
         let cases = [
             ("120", Some(120)),
-            (" 0 ", Some(0)),
+            (" 7 ", Some(7)),
+            ("0", None),
+            ("99999999999999999999999", Some(u64::MAX)),
             ("Sun, 23 Nov 2025 16:04:36 GMT", Some(30)),
-            ("Sun, 23 Nov 2025 16:04:00 GMT", Some(0)),
+            ("Sun, 23 Nov 2025 16:04:00 GMT", None),
             ("soon", None),
             ("-5", None),
             ("", None),

@@ -360,41 +360,47 @@ fn in_flight(table: &Table<'_>, default: usize) -> NonZeroUsize {
     NonZeroUsize::new(count.unwrap_or(default)).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// `initial_interval`, `max_interval`, `multiplier` and `jitter`, together: one may be wrong only beside another.
-fn pace(table: &Table<'_>, initial: Duration, max: Duration, multiplier: f64, jitter: f64) -> Pace {
-    let given_initial = table.duration("initial_interval");
-    let given_max = table.duration("max_interval");
-    let given_multiplier = table.number("multiplier");
-    let given_jitter = table.number("jitter");
-    let default = || Pace::try_new(initial, max, multiplier, jitter);
-    let pace = Pace::try_new(
-        given_initial.as_ref().map_or(initial, |found| found.value),
-        given_max.as_ref().map_or(max, |found| found.value),
-        given_multiplier.as_ref().map_or(multiplier, |found| found.value),
-        given_jitter.as_ref().map_or(jitter, |found| found.value),
-    );
-    let error = match pace {
-        Ok(pace) => return pace,
-        Err(error) => error,
+/// `initial_interval`, `max_interval`, `multiplier` and `jitter`. Each is tried alone, beside the defaults of the others, so that all that
+/// is wrong is told; then together, since two may only be wrong beside each other.
+fn pace(table: &Table<'_>, mut initial: Duration, mut max: Duration, mut multiplier: f64, mut jitter: f64) -> Pace {
+    // The message is the pace's own: it names the range.
+    let refuse = |found: &Found<()>, error: PaceError, default: String| {
+        table.refuse(found, error.to_string(), Some(&format!("the default is {default}")));
     };
-    // The message is the pace's own: it names the key and the range.
-    let what = error.to_string();
-    match (error, given_max.as_ref().or(given_initial.as_ref())) {
-        (PaceError::InitialTooShort, _) => given_initial.iter().for_each(|found| table.refuse(found, &what, None)),
-        (PaceError::MaxBelowInitial, Some(found)) => {
-            let (low, high) = (
-                given_initial.as_ref().map_or(initial, |found| found.value),
-                given_max.as_ref().map_or(max, |found| found.value),
-            );
-            let say = crate::plain::duration;
-            let hint = format!("initial_interval is {}, max_interval is {}", say(low), say(high));
-            table.refuse(found, &what, Some(&hint));
+    if let Some(found) = table.number("multiplier") {
+        match Pace::try_new(initial, max, found.value, jitter) {
+            Ok(_) => multiplier = found.value,
+            Err(error) => refuse(&found.map(|_| ()), error, multiplier.to_string()),
         }
-        (PaceError::MaxBelowInitial, None) => {}
-        (PaceError::Multiplier, _) => given_multiplier.iter().for_each(|found| table.refuse(found, &what, None)),
-        (PaceError::Jitter, _) => given_jitter.iter().for_each(|found| table.refuse(found, &what, None)),
     }
-    default().unwrap_or_else(|_| unreachable!("the defaults are within their own ranges"))
+    if let Some(found) = table.number("jitter") {
+        match Pace::try_new(initial, max, multiplier, found.value) {
+            Ok(_) => jitter = found.value,
+            Err(error) => refuse(&found.map(|_| ()), error, jitter.to_string()),
+        }
+    }
+    let (given_initial, given_max) = (table.duration("initial_interval"), table.duration("max_interval"));
+    if let Some(found) = &given_initial {
+        match Pace::try_new(found.value, found.value, multiplier, jitter) {
+            Ok(_) => initial = found.value,
+            Err(error) => refuse(&found.clone().map(|_| ()), error, crate::plain::duration(initial)),
+        }
+    }
+    if let Some(found) = &given_max {
+        max = found.value;
+    }
+    match Pace::try_new(initial, max, multiplier, jitter) {
+        Ok(pace) => pace,
+        Err(error) => {
+            let say = crate::plain::duration;
+            let hint = format!("initial_interval is {}, max_interval is {}", say(initial), say(max));
+            if let Some(found) = given_max.or(given_initial) {
+                table.refuse(&found, error.to_string(), Some(&hint));
+            }
+            // Only something to go on with: the configuration is refused.
+            Pace::try_new(initial, initial, multiplier, jitter).unwrap_or_else(|_| unreachable!("each was tried above"))
+        }
+    }
 }
 
 /// The API's URL, as it is put before a path; or what is wrong with it.

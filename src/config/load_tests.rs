@@ -93,7 +93,11 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
     let cases: Vec<(String, &str, &[&str])> = vec![
         ("[poll]\nmax_intervall = \"2s\"".into(), "2:1", &["poll.max_intervall", "did you mean `max_interval`"]),
         ("[pool]\n".into(), "1:2", &["pool", "did you mean `poll`"]),
-        ("[poll]\nfrobnicate = 1".into(), "2:1", &["poll.frobnicate", "known here: initial_interval"]),
+        (
+            "[poll]\nfrobnicate = 1".into(),
+            "2:1",
+            &["poll.frobnicate", "known here: multiplier, jitter, initial_interval"],
+        ),
         ("[poll]\n  jitter = 1.5".into(), "2:12", &["poll.jitter", "from 0 to 1"]),
         ("[poll]\nmultiplier = 0".into(), "2:14", &["poll.multiplier", "from 1 to 10"]),
         ("[poll]\nmultiplier = nan".into(), "2:14", &["poll.multiplier", "from 1 to 10"]),
@@ -168,6 +172,9 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
         let expected = format!("config.toml:{place}: ");
         let line = errors.split("\n  ").next().unwrap_or_default();
         assert!(errors.contains(&expected), "{text}\n=> {errors}\nwanted {expected}");
+        assert!(
+            errors.lines().filter(|line| line.contains("config.toml:")).count() <= errors.matches("hint: ").count()
+        );
         for piece in holds {
             assert!(errors.contains(piece), "{text}\n=> {errors}\nwanted {piece} ({line})");
         }
@@ -180,7 +187,7 @@ fn everything_wrong_is_told_at_once() {
     let case = Case::new("[poll]\njitter = 2\nmultiplier = 0.5\n[api]\ntimeout = 3\n[log]\nlevl = \"info\"\n");
     let ConfigErrors(problems) = case.load().unwrap_err();
     let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
-    for key in ["api.timeout", "log.levl", "watch"] {
+    for key in ["api.timeout", "log.levl", "watch", "poll.jitter", "poll.multiplier"] {
         assert!(keys.contains(&key), "{keys:?}");
     }
 }

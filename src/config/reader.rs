@@ -64,7 +64,7 @@ impl<'a> Report<'a> {
             place: Some((self.file.to_owned(), line, column)),
             key: key.into(),
             what: what.into(),
-            hint: hint.map(Into::into),
+            hint: Some(hint.unwrap_or("config.example.toml explains every key and states its default").into()),
         });
     }
 
@@ -90,7 +90,7 @@ pub(super) struct Found<T> {
 }
 
 impl<T> Found<T> {
-    fn map<U>(self, f: impl FnOnce(T) -> U) -> Found<U> {
+    pub(super) fn map<U>(self, f: impl FnOnce(T) -> U) -> Found<U> {
         Found { value: f(self.value), span: self.span, key: self.key }
     }
 }

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     Notice, Sending, Verdict,
     acts::{Act, Fate, Job, Looked, Question, Then, Tried, store_pause},
-    failing::{self, Failing, Recovered, Tell, for_people},
+    failing::{self, Failing, Recovered, Tell},
     judge::{RETRY_AFTER_CAP, Words, judge},
     lanes::{Lanes, Next},
     order::{Orders, Phase},
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     clock::{Clock, Time},
     config::Retry,
+    plain,
     route::SinkName,
     store::{DeadReason, Delivery, Due, Settlement, StoreError, Write},
 };
@@ -228,7 +229,7 @@ impl Desk {
                     }
                 });
                 if let Some(Recovered { attempts, lasted }) = recovered {
-                    let (plural, lasted) = (if attempts == 1 { "" } else { "s" }, for_people(lasted));
+                    let (plural, lasted) = (if attempts == 1 { "" } else { "s" }, plain::duration(lasted));
                     tracing::info!(sink = %self.name, "sink {} takes events again after {attempts} attempt{plural}, {lasted}", self.name);
                 }
             }
@@ -304,7 +305,7 @@ impl Desk {
 
     fn expire(&mut self, delivery: &Delivery) {
         let sink = &self.name;
-        let age = for_people(self.sending.retry.max_age);
+        let age = plain::duration(self.sending.retry.max_age);
         tracing::warn!(
             %sink, execution = %delivery.execution, event = %delivery.event_id,
             "sink {sink} has not taken an event within {age}; it is a dead letter now"

@@ -47,20 +47,6 @@ pub(super) fn accepted(failing: &mut Option<Failing>, started: Duration, now: Du
     failing.take().map(|failing| Recovered { attempts: failing.attempts, lasted: now.saturating_sub(failing.since) })
 }
 
-/// `45s`, `2m`, `3h 10m`, `2d 4h`: two units at most, for people.
-pub(super) fn for_people(duration: Duration) -> String {
-    let s = duration.as_secs();
-    let two = |big: u64, big_unit: &str, small: u64, small_unit: &str| {
-        if small == 0 { format!("{big}{big_unit}") } else { format!("{big}{big_unit} {small}{small_unit}") }
-    };
-    match s {
-        0..60 => format!("{s}s"),
-        60..3_600 => two(s / 60, "m", s % 60, "s"),
-        3_600..86_400 => two(s / 3_600, "h", s % 3_600 / 60, "m"),
-        _ => two(s / 86_400, "d", s % 86_400 / 3_600, "h"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,21 +66,5 @@ mod tests {
         assert_eq!(accepted(&mut failing, s(9), s(26)), None, "had started before");
         assert_eq!(accepted(&mut failing, s(30), s(130)), Some(Recovered { attempts: 4, lasted: s(120) }));
         assert_eq!(failed(&mut failing, "503", s(200)), Tell::Failing, "a new trouble");
-    }
-
-    #[test]
-    fn durations_read_at_a_glance() {
-        for (seconds, text) in [
-            (0, "0s"),
-            (59, "59s"),
-            (60, "1m"),
-            (150, "2m 30s"),
-            (3_600, "1h"),
-            (11_400, "3h 10m"),
-            (86_400, "1d"),
-            (187_200, "2d 4h"),
-        ] {
-            assert_eq!(for_people(s(seconds)), text);
-        }
     }
 }

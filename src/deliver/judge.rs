@@ -2,12 +2,9 @@
 //!
 //! Pure: no tokio, no HTTP client, no files; `now` is an argument. The text it makes for people never holds a URL or a header.
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, time::Duration};
 
-use crate::clock::Time;
+use crate::{clock::Time, pace};
 
 /// The longest `Retry-After` that is honoured: a receiver can't silence a sink for days with one header.
 pub const RETRY_AFTER_CAP: Duration = Duration::from_secs(3600);
@@ -91,7 +88,12 @@ impl fmt::Display for Words {
 pub fn judge(answer: &Answer, now: Time) -> Judgement {
     match answer {
         Answer::Status { code, retry_after, extract } => {
-            let after = || retry_after.as_deref().and_then(|header| parse_retry_after(header, now));
+            let after = || {
+                retry_after
+                    .as_deref()
+                    .and_then(|header| pace::retry_after(header, now))
+                    .map(|wait| wait.min(RETRY_AFTER_CAP))
+            };
             let verdict = match code {
                 200..=299 => Verdict::Accepted,
                 410 => Verdict::Gone,
@@ -124,24 +126,6 @@ impl fmt::Display for Failure {
             Self::Other(text) => text,
         })
     }
-}
-
-/// Seconds or an HTTP date, clamped to [`RETRY_AFTER_CAP`]; `None` for what is neither or has passed.
-fn parse_retry_after(header: &str, now: Time) -> Option<Duration> {
-    let header = header.trim();
-    let wait = if !header.is_empty() && header.bytes().all(|b| b.is_ascii_digit()) {
-        // More digits than a u64 holds is still a number of seconds: a very large one.
-        Duration::from_secs(header.parse().unwrap_or(u64::MAX))
-    } else {
-        let at = httpdate::parse_http_date(header).ok()?.duration_since(UNIX_EPOCH).ok()?;
-        at.saturating_sub(since_epoch(now))
-    };
-    (!wait.is_zero()).then_some(wait.min(RETRY_AFTER_CAP))
-}
-
-fn since_epoch(now: Time) -> Duration {
-    let ms = u64::try_from(now.as_millis()).unwrap_or(0);
-    SystemTime::duration_since(&(UNIX_EPOCH + Duration::from_millis(ms)), UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The registered reason phrase: what the receiver itself calls its status is not to be trusted in a log line.

@@ -2,10 +2,9 @@
 
 use std::fmt::Write;
 
-use super::failing::for_people;
 use crate::{
     event::{Event, Kind, StepFacts},
-    plain::escape,
+    plain::{self, escape},
 };
 
 /// The line, without a newline, for an event's committed JSON.
@@ -51,7 +50,7 @@ fn of(event: &Event) -> String {
         let _ = write!(line, ", {} → {}", escape(from), escape(to));
     }
     if let Some(took) = took(event) {
-        let _ = write!(line, ", took {}", for_people(took));
+        let _ = write!(line, ", took {}", plain::duration(took));
     }
     if data.initial {
         line.push_str(", before the watch began");
