@@ -264,4 +264,26 @@ mod tests {
         let json = serde_json::to_string(&StepCounts::count(&statuses)).unwrap();
         assert_eq!(json, r#"{"total":4,"completed":1,"waiting":2}"#);
     }
+
+    /// The wire format, as receivers have it: what was once written reads back and is written the same for ever.
+    const GOLDEN: [&str; 3] = [
+        r#"{"id":"evt_5d1f9f2c3c0f0f6f8f0d7d4f4c8b2a11","type":"step.waiting","timestamp":"2026-11-23T16:04:06.115Z","data":{"executionId":"exec_1","definitionId":"marketing-copy-approval","definitionVersion":1,"correlationId":"corr_campaign_42","label":"Q2 launch copy","sequence":3,"from":"running","to":"waiting","step":{"stepId":"step_human-legal_1_a","nodeId":"human-legal","nodeType":"human","groupId":"parallel-review","startedAt":"2026-11-23T16:04:05.000Z","completedAt":null,"decision":null,"error":null},"execution":{"status":"running","startedAt":"2026-11-23T16:04:00.000Z","completedAt":null,"cancelledAt":null,"failureReason":null,"steps":{"total":4,"completed":1,"running":1,"waiting":2}},"observedAt":"2026-11-23T16:04:06.115Z","previousObservedAt":"2026-11-23T16:04:04.000Z","initial":false,"final":false}}"#,
+        r#"{"id":"evt_0123456789abcdef0123456789abcdef","type":"execution.failed","timestamp":"2026-11-23T16:05:00.000Z","data":{"executionId":"exec_1","definitionId":null,"definitionVersion":null,"correlationId":null,"label":null,"sequence":9,"from":"running","to":"failed","execution":{"status":"failed","startedAt":null,"completedAt":"2026-11-23T16:05:00.000Z","cancelledAt":null,"failureReason":{"code":"STEP_FAILED","message":"agent-publish failed"},"steps":{"total":0}},"observedAt":"2026-11-23T16:05:01.000Z","previousObservedAt":null,"initial":true,"final":true}}"#,
+        r#"{"id":"evt_fedcba9876543210fedcba9876543210","type":"watch.abandoned","timestamp":"2026-11-23T16:05:00.000Z","data":{"executionId":"exec_2","definitionId":null,"definitionVersion":null,"correlationId":null,"label":null,"sequence":1,"from":null,"to":null,"execution":null,"observedAt":"2026-11-23T16:05:00.000Z","previousObservedAt":null,"initial":false,"final":true,"reason":"not-found"}}"#,
+    ];
+
+    #[test]
+    fn golden_events_are_read_and_written_the_same() {
+        for golden in GOLDEN {
+            let event: Event = serde_json::from_str(golden).unwrap();
+            assert_eq!(event.to_json(), golden);
+        }
+    }
+
+    #[test]
+    fn fields_of_a_later_version_are_no_obstacle() {
+        let later = GOLDEN[0].replacen(r#""data":{"#, r#""data":{"region":"eu","#, 1);
+        let event: Event = serde_json::from_str(&later).unwrap();
+        assert_eq!(event.to_json(), GOLDEN[0]);
+    }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use extra::{Bench, FAST, SOON, is};
+use support::Signal;
 use velt_sim::{Fault, Logged, View};
 
 /// Arrivals jitter: on a machine with other work, a request can be noticed this much later than it was sent, and the next one
@@ -108,4 +109,26 @@ fn the_budget_holds_and_nobody_starves_when_there_is_more_work_than_budget() {
     for (id, last) in last {
         assert!(end - last <= bound, "{id} was not asked for in the last {:?}", end - last);
     }
+}
+
+/// The disk is left alone, too: months of polling must not wear it or fill it.
+#[test]
+fn polling_what_does_not_change_writes_nothing() {
+    let bench = Bench::new();
+    bench.running(["a", "b"]);
+    bench.config("", FAST, "[watch]\nexecutions = [\"a\", \"b\"]\n");
+    let run = bench.start(&[]);
+    for id in ["a", "b"] {
+        run.event_of(id, "step.running", SOON);
+    }
+    let files =
+        || ["state/state.db", "state/state.db-wal"].map(|name| std::fs::read(bench.path(name)).unwrap_or_default());
+    // The deliveries of the first sight are settled well within this many polls.
+    bench.polled(&["a", "b"], bench.mark(), 10, SOON);
+    let before = files();
+    assert!(!before[0].is_empty());
+    bench.polled(&["a", "b"], bench.mark(), 20, SOON);
+    assert!(files() == before, "the state was written");
+    run.signal(Signal::TERM);
+    let _ = run.wait(SOON).expect(0);
 }
