@@ -377,7 +377,7 @@ fn pace(table: &Table<'_>, initial: Duration, max: Duration, multiplier: f64, ji
         Ok(pace) => return pace,
         Err(error) => error,
     };
-    // The message is the pace's own: it names the key and the range.
+    // The message is the pace's own; the key stands before it.
     let what = error.to_string();
     match (error, given_max.as_ref().or(given_initial.as_ref())) {
         (PaceError::InitialTooShort, _) => given_initial.iter().for_each(|found| table.refuse(found, &what, None)),
