@@ -20,11 +20,13 @@ use crate::{
     max_term_width = 100,
     after_help = "\
 Examples:
-  velt-watch exec_1777374504255_xzy43k9q      watch one execution from this terminal
-  velt-watch --exit-status --timeout 2h ID    wait in a script: exit 0 only if it completed
+  velt-watch exec_1777374504255_xzy43k9q      watch one, here in this terminal
+  velt-watch --exit-status --timeout 2h ID    in a script: 0 if it completed
   velt-watch -c /etc/velt-watch/config.toml   run as a service
 Credentials: VELT_API_KEY and VELT_AUTH_TOKEN, or the same names with _FILE.
-Exit codes (README): 0 done, 10 failed, 11 cancelled, 12 timeout, 13 given up, 69 unreachable, 77 refused, 78 configuration."
+Exit codes: 0 done, 2 usage, 10 failed, 11 cancelled, 12 timeout, 13 given up,
+14 still running, 20 undelivered, 69 API unreachable, 74 state, 75 state in use,
+77 credentials refused, 78 configuration, 130 and 143 stopped by a signal."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -140,11 +142,13 @@ pub enum Command {
     Check,
     /// Show what is being watched, from the state on disk
     Status {
+        /// One JSON document, for programs
         #[arg(long)]
         json: bool,
     },
     /// Poll IDs again that were given up
     Retry {
+        /// As `velt-watch status` names them under Trouble
         #[arg(value_name = "EXECUTION_ID", required_unless_present = "all", value_parser = parse_plain_id)]
         ids: Vec<ExecutionId>,
         /// All that were given up
@@ -215,6 +219,9 @@ mod tests {
         let mut command = Cli::command();
         command.clone().debug_assert();
         let help = command.render_help().to_string();
+        let wide: Vec<_> =
+            help.lines().skip_while(|line| *line != "Examples:").filter(|line| line.len() > 80).collect();
+        assert!(wide.is_empty(), "these wrap at 80 columns: {wide:#?}");
         assert!(help.lines().count() <= 40, "{} lines:\n{help}", help.lines().count());
     }
 

@@ -119,7 +119,11 @@ pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigEr
     if let Some(path) = &given.watch_file {
         config.watch.file = Some(path.clone());
     }
-    if !given.ids && config.watch.executions.is_empty() && config.watch.file.is_none() {
+    if !given.ids
+        && config.watch.executions.is_empty()
+        && config.watch.file.is_none()
+        && !problems.iter().any(may_hide_sources)
+    {
         let hint =
             "name execution IDs, or a watch file with -f, or watch.executions or watch.file in the configuration";
         problems.push(outside("watch", "there is nothing to watch".into(), Some(hint.into())));
@@ -180,6 +184,13 @@ fn parse(file: Option<&Path>, text: &str, environment: &Environment) -> (Parsed,
         problems.retain(|problem| problem.key.is_empty());
     }
     (parsed, problems)
+}
+
+/// A problem that may be why no source was found: a file that couldn't be read to its end, a section that nobody knows (`[wacth]`), or
+/// one of the sources themselves.
+fn may_hide_sources(problem: &Problem) -> bool {
+    let key = problem.key.as_str();
+    problem.place.is_some() && (!key.contains('.') || key.starts_with("watch."))
 }
 
 fn outside(key: &str, what: String, hint: Option<String>) -> Problem {

@@ -341,6 +341,16 @@ fn a_configuration_with_secrets_that_others_can_read_is_warned_about() {
 fn a_named_file_that_is_missing_and_no_source_at_all_are_errors() {
     let mut case = Case::new("");
     assert!(case.load().unwrap_err().to_string().contains("nothing to watch"));
+    for (text, is_told) in [
+        ("[poll]\njitter = 3\n", true),
+        ("[watch\nfile = \"list\"\n", false),
+        ("[wacth]\nfile = \"list\"\n", false),
+        ("[watch]\nfiel = \"list\"\n", false),
+        ("[watch]\nexecutions = [\"a/b\"]\n", false),
+    ] {
+        let told = Case::new(text).load().unwrap_err().to_string();
+        assert_eq!(told.contains("nothing to watch"), is_told, "{told}");
+    }
     case.given.config = Some("/nowhere/config.toml".into());
     assert!(case.load().unwrap_err().to_string().contains("/nowhere/config.toml: can't be read"));
 }

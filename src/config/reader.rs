@@ -337,7 +337,13 @@ impl<'a> Table<'a> {
     /// Says which keys nobody knows.
     pub(super) fn finish(self) {
         let Some(table) = self.keys else { return };
-        let known = self.asked.borrow();
+        let mut known: Vec<&str> = vec![];
+        for name in self.asked.borrow().iter().copied() {
+            // A key may be asked for twice.
+            if !known.contains(&name) {
+                known.push(name);
+            }
+        }
         for key in table.keys() {
             let name = key.get_ref().as_ref();
             if !known.contains(&name) {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, mem};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Failure;
 use crate::{
@@ -19,6 +19,8 @@ pub(super) struct Lister {
     from_file: Vec<Entry>,
     /// Lines that were warned about, so that an unchanged bad line is not told again with every edit.
     warned: HashSet<String>,
+    /// The watch file could not be read, and that was told.
+    vanished: bool,
     stamps: Option<[Option<Stamp>; 2]>,
 }
 
@@ -30,6 +32,7 @@ impl Lister {
             file: config.watch.file.as_ref().map(WatchFile::new),
             from_file: vec![],
             warned: HashSet::new(),
+            vanished: false,
             stamps: None,
         }
     }
@@ -64,10 +67,16 @@ impl Lister {
         })
         .await;
         let path = file.path().display().to_string();
+        let is_back = self.vanished && !file.is_missing();
         self.file = Some(file);
+        if is_back {
+            self.vanished = false;
+            info!("the watch file {path} can be read again");
+        }
         match look {
             Look::Unchanged => None,
             Look::Vanished(why) => {
+                self.vanished = true;
                 warn!("the watch file {path} can't be read; the last list stays in force: {}", plain::escape(&why));
                 None
             }

@@ -293,7 +293,7 @@ impl Daemon {
         self.last_status = Some(Instant::now());
         self.ask_report().await;
         if self.order.mode == Mode::Forever {
-            info!("watching");
+            info!("{}", self.status_line());
         }
         systemd::ready(&self.status_line());
     }
@@ -403,12 +403,20 @@ impl Daemon {
     async fn log_summary(&mut self) {
         self.ask_report().await;
         info!("{}", self.status_line());
+        // The sinks count their queues now and then, and a stopped one not at all: who asks gets the truth of this moment.
+        let queues = self.store.read(|store| store.queues()).await.unwrap_or_default();
         for sink in self.dispatcher.as_ref().map(Dispatcher::summary).unwrap_or_default() {
+            let queue = queues.iter().find(|queue| queue.sink == sink.name);
+            let pending = queue.map_or(0, |queue| queue.pending);
+            let dead = match queue.map_or(0, |queue| queue.dead) {
+                0 => String::new(),
+                dead => format!(", {dead} dead"),
+            };
             let failing = match (&sink.failing_since, &sink.last_answer) {
                 (Some(since), Some(answer)) => format!(", failing since {since}: {answer}"),
                 _ => String::new(),
             };
-            info!("sink {}: {} pending, {} accepted{failing}", sink.name, sink.pending, sink.accepted);
+            info!("sink {}: {pending} pending{dead}, {} accepted{failing}", sink.name, sink.accepted);
         }
     }
 
@@ -552,5 +560,6 @@ fn world(config: &Config, environment: &Environment, store: Handle, clock: Clock
 }
 
 fn settings(config: &Config, mode: Mode) -> Settings {
-    Settings { poll: config.poll.clone(), not_found_grace: config.watch.not_found_grace, mode }
+    let keeps_state = config.state.path != StatePath::Memory;
+    Settings { poll: config.poll.clone(), not_found_grace: config.watch.not_found_grace, keeps_state, mode }
 }

@@ -55,8 +55,8 @@ pub struct Answer {
 pub enum Transport {
     #[error("no answer within {}", plain::duration(*.0))]
     TimedOut(Duration),
-    #[error("can't connect: {0}")]
-    Connect(String),
+    #[error("can't connect to {to}: {why}")]
+    Connect { to: String, why: String },
     #[error("the connection broke: {0}")]
     Broken(String),
     #[error("the answer is larger than api.max_response_bytes ({0} bytes)")]

@@ -135,6 +135,11 @@ impl WatchFile {
         !self.tail_counted
     }
 
+    /// Whether the last look found nothing to read.
+    pub fn is_missing(&self) -> bool {
+        self.missing
+    }
+
     /// Looks again. Reads the file only when something about it changed.
     pub fn look(&mut self) -> Look {
         match self.try_look() {

@@ -118,7 +118,7 @@ struct Watch {
 fn calm(mode: Mode) -> Settings {
     let pace = Pace::try_new(Duration::from_secs(2), Duration::from_secs(16), 2.0, 0.0).unwrap();
     let poll = Poll { pace, rate_limit: Rate::UNLIMITED, max_in_flight: 16.try_into().unwrap() };
-    Settings { poll, not_found_grace: Duration::from_secs(60), mode }
+    Settings { poll, not_found_grace: Duration::from_secs(60), keeps_state: true, mode }
 }
 
 impl Watch {

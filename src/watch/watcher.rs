@@ -45,6 +45,8 @@ pub enum Mode {
 pub struct Settings {
     pub poll: Poll,
     pub not_found_grace: Duration,
+    /// The state outlives the process: another command can look into it.
+    pub keeps_state: bool,
     pub mode: Mode,
 }
 
@@ -468,7 +470,12 @@ impl Watcher {
         self.committing -= 1;
         let standing = Standing::Abandoned(why);
         if let Some(watched) = self.fleet.get(slot) {
-            warn!(execution = %watched.id, "given up: {}; `velt-watch retry {}` polls it again", standing.as_str(), watched.id);
+            let hint = if self.settings.keeps_state {
+                format!("; `velt-watch retry {}` polls it again", watched.id)
+            } else {
+                String::new()
+            };
+            warn!(execution = %watched.id, "given up: {}{hint}", standing.as_str());
         }
         self.troubles.over(slot, now.elapsed);
         self.fleet.set_standing(slot, standing);

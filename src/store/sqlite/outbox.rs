@@ -306,7 +306,10 @@ pub(super) fn queues(connection: &Connection) -> Result<Vec<Queue>> {
                 (SELECT count(*) FROM deliveries d WHERE d.sink = s.id),
                 (SELECT d.enqueued_at FROM deliveries d WHERE d.sink = s.id ORDER BY d.id LIMIT 1),
                 (SELECT min(l.due_at) FROM lanes l WHERE l.sink = s.id),
-                (SELECT d.last_answer FROM deliveries d WHERE d.sink = s.id AND d.tried IS NOT NULL ORDER BY d.tried DESC LIMIT 1),
+                -- With nothing left to try, the latest dead letter's: why they died is what people ask.
+                coalesce(
+                    (SELECT d.last_answer FROM deliveries d WHERE d.sink = s.id AND d.tried IS NOT NULL ORDER BY d.tried DESC LIMIT 1),
+                    (SELECT nullif(d.last_answer, '') FROM dead_letters d WHERE d.sink = s.id ORDER BY d.id DESC LIMIT 1)),
                 (SELECT count(*) FROM dead_letters d WHERE d.sink = s.id),
                 s.stopped_at, s.stop_reason, s.stop_configuration
          FROM sinks s ORDER BY s.name",

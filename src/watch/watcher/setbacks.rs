@@ -153,7 +153,7 @@ impl Watcher {
     pub(super) fn complain(&mut self, slot: Slot, trouble: &Trouble, now: Now) {
         let Some(watched) = self.fleet.get(slot) else { return };
         match self.troubles.failed(slot, &trouble.what, now.elapsed) {
-            Say::Name => warn!(execution = %watched.id, "can't be read: {trouble}; tried again"),
+            Say::Name => warn!(execution = %watched.id, "can't be read: {trouble}; it is tried again"),
             Say::SumUp => warn!("more executions can't be read: {trouble}; all are tried again"),
             Say::Nothing => debug!(execution = %watched.id, "can't be read, again: {trouble}"),
         }
@@ -162,8 +162,12 @@ impl Watcher {
     pub(super) fn tell(&mut self, news: News, now: Now) {
         match news {
             News::Refused => error!(
-                "the API refuses the credentials; polling waits and tries them from time to time \
-                 (hint: put a new token into its file, or send SIGHUP after a change)"
+                "the API refuses the credentials; {} (hint: `velt-watch check` shows where they come from)",
+                match self.settings.mode {
+                    Mode::Forever =>
+                        "polling waits and tries them from time to time; put a new token into its file, or send SIGHUP after a change",
+                    _ => "a watch that ends by itself stops here unless they have been good before",
+                }
             ),
             News::Accepted => info!("the API accepts the credentials again; polling goes on"),
             News::Limited(wait) => {
