@@ -72,6 +72,8 @@ pub enum News {
     Accepted,
     /// They are good, and this execution alone is refused.
     Alone(Slot),
+    /// They are not to blame for this execution's refusal, as far as another's answer tells that was no read.
+    Unproven(Slot),
     /// Everybody waits for this long.
     Limited(Duration),
     /// The quota has room again.
@@ -140,9 +142,7 @@ impl Gate {
             // An answer to a question asked before the refusal proves nothing about what came after.
             Access::Suspect { first, since, .. } if sent_at >= since => {
                 self.access = Access::Good;
-                if proof {
-                    news.push(News::Alone(first));
-                }
+                news.push(if proof { News::Alone(first) } else { News::Unproven(first) });
             }
             Access::Refused { since, .. } if sent_at >= since => {
                 self.access = Access::Good;
@@ -162,7 +162,11 @@ impl Gate {
                 self.access = Access::Suspect { first: slot, since: now, next: now, interval: first };
                 None
             }
-            Access::Suspect { first, .. } if first == slot && others => None,
+            // Nobody else could be asked just now: not again before the next turn of the probes.
+            Access::Suspect { first, .. } if first == slot && others => {
+                self.learnt_nothing(now);
+                None
+            }
             Access::Good | Access::Suspect { .. } => {
                 self.access = refused;
                 Some(News::Refused)
@@ -286,7 +290,7 @@ mod tests {
     fn a_question_judged_on_its_merits_clears_the_credentials_but_condemns_nobody() {
         let mut gate = Gate::default();
         gate.refused(3, s(10), true);
-        assert_eq!(gate.accepted(s(10), false), []);
+        assert_eq!(gate.accepted(s(10), false), [News::Unproven(3)]);
         assert_eq!(gate.permit(s(11)), Permit::Free);
     }
 
