@@ -154,8 +154,8 @@ pub async fn run(order: Order, store: SqliteStore) -> Result<Exit, Failure> {
     let clock = Clock::system();
     let mut lister = Lister::new(&order.ids, &order.loaded.config);
     let mut entries = lister.open().await?;
-    if order.mode == Mode::Once && lister.is_unsettled() {
-        // A pass has no later look: the second one that a last line without an end needs comes now.
+    if order.mode != Mode::Forever && lister.is_unsettled() {
+        // A run that ends by itself may have no later look: the second one that a last line without an end needs comes now.
         sleep(LOOK_EVERY).await;
         entries = lister.look().await.unwrap_or(entries);
     }
