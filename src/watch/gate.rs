@@ -23,6 +23,8 @@ struct Limit {
     /// When this was last learnt: an answer to an older request is no news.
     learnt_at: Duration,
     until: Duration,
+    /// The longest wait that was said.
+    said: Duration,
     /// The wait that comes after this one, where the API names none.
     interval: Duration,
 }
@@ -213,8 +215,11 @@ impl Gate {
             None => self.limit_pace.initial(),
         };
         let wait = retry_after.unwrap_or(fallback);
-        self.limit = Some(Limit { learnt_at: now, until: now + wait, interval: self.limit_pace.next(fallback) });
-        Some(News::Limited(wait))
+        let said = self.limit.map_or(Duration::ZERO, |limit| limit.said);
+        let interval = self.limit_pace.next(fallback);
+        self.limit = Some(Limit { learnt_at: now, until: now + wait, said: said.max(wait), interval });
+        // The same wait again and again is one piece of news.
+        (wait > said).then_some(News::Limited(wait))
     }
 
     /// A longer wait asked for by another answer of the same trouble counts.
@@ -255,7 +260,9 @@ mod tests {
         let mut now = s(0);
         let mut waits = vec![];
         for _ in 0..7 {
-            let Some(News::Limited(wait)) = gate.limited(now, now, None) else { panic!("no news") };
+            let news = gate.limited(now, now, None);
+            let wait = gate.limited_until().unwrap() - now;
+            assert_eq!(news.is_some(), wait != s(120) || waits.last() != Some(&120), "the longest wait is said once");
             waits.push(wait.as_secs());
             now += wait;
         }

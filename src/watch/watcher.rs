@@ -234,6 +234,8 @@ impl Watcher {
         for slot in gone {
             self.schedule.remove(slot);
             self.troubles.over(slot, now.elapsed);
+            // The slot may soon be another's.
+            self.overdue.retain(|overdue| *overdue != slot);
             let Some(watched) = self.fleet.get_mut(slot) else { continue };
             watched.listed = false;
             // When it comes back it is polled again.

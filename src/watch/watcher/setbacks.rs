@@ -31,6 +31,10 @@ impl Watcher {
                 let wait = self.gate.limited_until().map_or(Duration::ZERO, |until| until.saturating_sub(now.elapsed));
                 self.again_exactly(slot, wait, now);
             }
+            // Other credentials or another API might know it: this answer is about what was.
+            Verdict::NotFound | Verdict::Refused if sent.generation != self.generation => {
+                self.again_exactly(slot, Duration::ZERO, now);
+            }
             Verdict::NotFound => {
                 self.judged(sent, now);
                 self.not_found(slot, trouble, now);
