@@ -527,3 +527,58 @@ async fn a_replica_that_lags_now_and_then_is_never_believed() {
     }
     assert_eq!(watch.told().await.len(), 3, "{:?}", watch.told().await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_id_is_not_given_up_by_an_answer_to_the_credentials_before() {
+    let watch = Watch::start(calm(Mode::Forever), &["a"], vec![("a", refusal(404, "NOT_FOUND"))]).await;
+    sleep(Duration::from_millis(59_500)).await;
+    let asked = watch.api.requests();
+    while watch.api.requests() == asked {
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert!(watch.api.asked("a").last().unwrap().as_secs() >= 60, "the grace has passed");
+    *watch.token.lock().unwrap() = "new".into();
+    watch.api.says("a", execution("a", "running"));
+    watch.commands.send(Command::ReadCredentials).await.unwrap();
+    seconds(1).await;
+    assert_eq!(watch.told().await, ["a execution.running", "a step.running"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_list_that_waits_for_the_state_keeps_no_sign_of_life_back() {
+    let (store, _thread) = Handle::spawn(SqliteStore::in_memory().unwrap()).unwrap();
+    let watch = Watch::start_with(calm(Mode::Forever), &["a"], vec![], store.clone()).await;
+    watch.report().await;
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let blocked = tokio::spawn(async move {
+        store
+            .read(move |_| {
+                let _ = held.recv();
+                Ok(())
+            })
+            .await
+    });
+    tokio::task::yield_now().await;
+    watch.list(&["a", "b"]).await;
+    watch.list(&["a", "b", "c"]).await;
+    let (answer, answered) = oneshot::channel();
+    watch.commands.send(Command::Report(answer)).await.unwrap();
+    let mut answered = Box::pin(answered);
+    let mut given = false;
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+        given |= futures_util::FutureExt::now_or_never(answered.as_mut()).is_some_and(|answer| answer.is_ok());
+        if given {
+            break;
+        }
+    }
+    release.send(()).unwrap();
+    blocked.await.unwrap().unwrap();
+    assert!(given);
+    loop {
+        if watch.report().await.tally.total() == 3 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+}
