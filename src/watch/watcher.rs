@@ -482,6 +482,11 @@ impl Watcher {
         }
         self.troubles.over(slot, now.elapsed);
         self.fleet.set_standing(slot, standing);
+        // It left its source meanwhile: when it comes back it is polled again.
+        if let Some(left) = self.fleet.get(slot).filter(|watched| !watched.listed) {
+            let ids = vec![left.id.clone()];
+            self.write(vec![Write::Resume { ids }]);
+        }
         self.release(slot);
     }
 
