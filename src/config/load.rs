@@ -9,7 +9,7 @@ use std::{
 use toml::de::DeTable;
 
 use super::{
-    Config, SecretSource, Sink, SinkKind, StatePath, StdoutFormat,
+    Config, SecretSource, Sink, SinkKind, State, StatePath, StdoutFormat,
     file::{Parsed, Surroundings, check_api_url},
     reader::{Problem, Report, Table},
     secret::Environment,
@@ -111,6 +111,15 @@ pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigEr
         // A look by hand must never meet the service's sinks.
         config.sinks.clear();
         warnings.clear();
+        // Nor end, wait or log as the service does.
+        let (Parsed { config: defaults, .. }, _) = parse(None, "", environment);
+        config = Config {
+            watch: defaults.watch,
+            state: State { path: config.state.path, ..defaults.state },
+            log: defaults.log,
+            daemon: defaults.daemon,
+            ..config
+        };
     }
     if given.ids {
         config.watch.executions.clear();

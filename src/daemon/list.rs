@@ -104,7 +104,8 @@ impl Lister {
     }
 
     /// Other sources from now on (a reload); the watch file's last list stays until the new one is read.
-    pub(super) async fn replace(&mut self, other: Self) -> Result<Vec<Entry>, Failure> {
+    pub(super) async fn replace(&mut self, mut other: Self) -> Result<Vec<Entry>, Failure> {
+        other.file = other.file.map(|file| file.anew(self.file.clone()));
         let old = mem::replace(self, other);
         match self.open().await {
             Ok(entries) => Ok(entries),

@@ -54,14 +54,19 @@ pub struct Order {
 
 impl Order {
     pub fn new(cli: &Cli, ids: Vec<Entry>, given: Given, loaded: Loaded, environment: Environment) -> Self {
-        let watch = &loaded.config.watch;
-        let mode = match watch.exit_when_done {
-            _ if cli.once => Mode::Once,
-            Some(true) => Mode::UntilDone,
-            None if watch.file.is_none() => Mode::UntilDone,
-            Some(false) | None => Mode::Forever,
-        };
+        let mode = mode(cli.once, &loaded.config);
         Self { ids, given, environment, mode, timeout: cli.timeout, exit_status: cli.exit_status, loaded }
+    }
+}
+
+/// When the watching is over, by what was asked for and what can still change.
+fn mode(once: bool, config: &Config) -> Mode {
+    let watch = &config.watch;
+    match watch.exit_when_done {
+        _ if once => Mode::Once,
+        Some(true) => Mode::UntilDone,
+        None if watch.file.is_none() => Mode::UntilDone,
+        Some(false) | None => Mode::Forever,
     }
 }
 
@@ -144,6 +149,8 @@ const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// How often `systemctl status` is brought up to date.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
+/// So long a pass insists on a state that fails in passing.
+const ONCE_INSISTS: Duration = Duration::from_secs(20);
 /// An answer from the watcher or the state that takes longer is no sign of life.
 const LIFE_SIGN: Duration = Duration::from_secs(5);
 
@@ -151,11 +158,13 @@ const LIFE_SIGN: Duration = Duration::from_secs(5);
 pub async fn run(order: Order, store: SqliteStore) -> Result<Exit, Failure> {
     let signals = Signals::new()?;
     let (handle, _thread) = Handle::spawn(store)?;
+    // A service waits for a full disk to have room again; a pass has an end.
+    let handle = if order.mode == Mode::Once { handle.impatient(ONCE_INSISTS) } else { handle };
     let clock = Clock::system();
     let mut lister = Lister::new(&order.ids, &order.loaded.config);
     let mut entries = lister.open().await?;
-    if order.mode == Mode::Once && lister.is_unsettled() {
-        // A pass has no later look: the second one that a last line without an end needs comes now.
+    if order.mode != Mode::Forever && lister.is_unsettled() {
+        // A run that ends by itself may have no later look: the second one that a last line without an end needs comes now.
         sleep(LOOK_EVERY).await;
         entries = lister.look().await.unwrap_or(entries);
     }
@@ -448,10 +457,11 @@ impl Daemon {
             None => deliver::once(specs, store, clock, grace, CancellationToken::new()).await.into(),
             Some(dispatcher) => deliver(dispatcher, by_itself, cause, deadline).await,
         });
+        let signalled = matches!(cause, Some(end::Cause::Signal(_)));
         let closed = tokio::select! {
             biased;
             closed = close => closed,
-            stop = second(&mut signals) => {
+            stop = second(&mut signals, signalled) => {
                 warn!("stopped at once; what was under way is kept for the next start");
                 return Ok(end::signalled(stop));
             }
@@ -526,11 +536,16 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// The next signal that asks to stop; a reload makes no sense any more.
-async fn second(signals: &mut Signals) -> Stop {
+/// The second signal that asks to stop; a reload makes no sense any more. Where the end began without one, the first asks for what
+/// is being done already.
+async fn second(signals: &mut Signals, mut signalled: bool) -> Stop {
     loop {
         if let Wish::Stop(stop) = signals.next().await {
-            return stop;
+            if signalled {
+                return stop;
+            }
+            signalled = true;
+            info!("stopping already, what is due is still delivered; a second signal stops at once");
         }
     }
 }

@@ -255,3 +255,13 @@ async fn the_delivery_side_is_woken_only_by_deliveries() {
         assert!(!committed.has_changed().unwrap());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_is_impatient_insists_for_a_while_and_then_has_the_error() {
+    let fake = Fake { seen: Arc::default(), gate: None };
+    let handle = Handle::inline(fake).impatient(Duration::from_secs(20));
+    let before = tokio::time::Instant::now();
+    let result = handle.persist(note("fail disk")).await;
+    assert!(matches!(result, Err(StoreError::Failed { .. })), "{result:?}");
+    assert!((5..=20).contains(&before.elapsed().as_secs()), "{:?}", before.elapsed());
+}
