@@ -453,8 +453,16 @@ impl Daemon {
         self.stop.cancel();
         let Self { watching, dispatcher, specs, store, clock, mut signals, report, order, .. } = self;
         let close = close(watching, ended, deadline, async |by_itself| match dispatcher {
-            // One pass: each due delivery is tried once.
-            None => deliver::once(specs, store, clock, grace, CancellationToken::new()).await.into(),
+            // One pass: each due delivery is tried once. Told to stop, it has what is left of the grace.
+            None => {
+                let stop = CancellationToken::new();
+                let left = deadline.saturating_duration_since(Instant::now());
+                let grace = if cause.is_some() { left } else { grace };
+                if cause.is_some() {
+                    stop.cancel();
+                }
+                deliver::once(specs, store, clock, grace, stop).await.into()
+            }
             Some(dispatcher) => deliver(dispatcher, by_itself, cause, deadline).await,
         });
         let signalled = matches!(cause, Some(end::Cause::Signal(_)));

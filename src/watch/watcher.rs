@@ -453,7 +453,7 @@ impl Watcher {
                     watched.fingerprint = None;
                 }
                 // Counted as its own trouble, so that a replica that lags is said once.
-                match self.troubles.failed(slot, "stale", now.elapsed) {
+                match self.troubles.failed(slot, "stale", false, now.elapsed) {
                     Say::Name => {
                         warn!(execution = %id, "a stale read was dropped: {}", plain::escape(&contradicts));
                     }

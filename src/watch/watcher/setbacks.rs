@@ -120,7 +120,10 @@ impl Watcher {
     /// The proof is a read since this ID's own trouble began: one from before it would let a whole fleet be given up when the
     /// API forgets everybody at once. One pass is too short to ask twice: any read in it counts.
     fn may_give_up(&self, slot: Slot) -> bool {
+        let never_read = self.fleet.get(slot).is_some_and(|watched| watched.last_read.is_none());
         let proven = match self.troubles.since(slot) {
+            // Who was never seen can't have been forgotten: that others were read will do.
+            _ if never_read => true,
             Some(since) if self.settings.mode != Mode::Once => self.last_success > since,
             _ => true,
         };
@@ -166,7 +169,7 @@ impl Watcher {
 
     pub(super) fn complain(&mut self, slot: Slot, trouble: &Trouble, now: Now) {
         let Some(watched) = self.fleet.get(slot) else { return };
-        match self.troubles.failed(slot, &trouble.what, now.elapsed) {
+        match self.troubles.failed(slot, &trouble.kind, trouble.each, now.elapsed) {
             Say::Name => warn!(execution = %watched.id, "can't be read: {trouble}; it is tried again"),
             Say::SumUp => warn!("more executions can't be read: {trouble}; all are tried again"),
             Say::Nothing => debug!(execution = %watched.id, "can't be read, again: {trouble}"),
