@@ -156,6 +156,12 @@ pub enum Command {
     /// List, show, replay or drop what a sink refused for good
     #[command(subcommand, disable_help_subcommand = true)]
     DeadLetters(DeadLetters),
+    /// Send one sample event to a sink, the way real ones go; lifts its stop
+    TestSink {
+        /// As the configuration calls it
+        #[arg(value_parser = sink_name)]
+        name: SinkName,
+    },
     /// Print a completion script for a shell
     Completions { shell: clap_complete::Shell },
 }
@@ -316,6 +322,9 @@ mod tests {
             "velt-watch dead-letters show",
             "velt-watch dead-letters show 1 2",
             "velt-watch dead-letters list 3",
+            "velt-watch test-sink",
+            "velt-watch test-sink a b",
+            "velt-watch --once test-sink a",
             "velt-watch exec/1",
             "velt-watch --timeout 5",
             "velt-watch retry",

@@ -6,6 +6,7 @@ pub mod dead_letters;
 pub mod retry;
 pub mod status;
 mod table;
+mod test_sink;
 
 use std::io::{self, IsTerminal, Write};
 
@@ -59,6 +60,7 @@ fn answer(command: &Command, cli: &Cli, environment: &Environment, out: &mut imp
             dead_letters::run(&mut store, action, &setting, out)?;
             Ok(Exit::Done)
         }
+        Command::TestSink { name } => test_sink::run(cli, environment, name, out),
         Command::Completions { shell } => {
             let mut script = vec![];
             clap_complete::generate(*shell, &mut Cli::command(), "velt-watch", &mut script);
