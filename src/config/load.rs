@@ -156,6 +156,19 @@ pub fn state_path(given: &Given, environment: &Environment) -> Result<StatePath,
     if problems.is_empty() { Ok(path) } else { Err(ConfigErrors(problems)) }
 }
 
+/// The sinks alone, for a command that only tries one: credentials and sources may be missing, and what is wrong elsewhere in the
+/// file is not its business.
+pub fn sinks(given: &Given, environment: &Environment) -> Result<Vec<Sink>, ConfigErrors> {
+    let file = find(given, environment);
+    let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
+    let (parsed, problems) = parse(file.as_deref(), &text, environment);
+    let problems: Vec<Problem> =
+        problems.into_iter().filter(|problem| problem.key.is_empty() || problem.key.starts_with("sink")).collect();
+    let mut sinks = parsed.config.sinks;
+    add_stdout(&mut sinks, given);
+    if problems.is_empty() { Ok(sinks) } else { Err(ConfigErrors(problems)) }
+}
+
 fn find(given: &Given, environment: &Environment) -> Option<PathBuf> {
     let named = given.config.clone().or_else(|| environment.path("VELT_WATCH_CONFIG"));
     if named.is_some() {

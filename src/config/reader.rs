@@ -386,7 +386,7 @@ fn quoted(words: &[&str]) -> String {
 }
 
 /// `did you mean …`, where something known is near.
-fn nearest(name: &str, known: &[&str]) -> Option<String> {
+pub fn nearest(name: &str, known: &[&str]) -> Option<String> {
     let distance = |candidate: &&&str| strsim::osa_distance(name, candidate);
     let best = known.iter().min_by_key(distance)?;
     // Two slips of the finger, but never a different word: `evn` is `env`, `foo` is not.

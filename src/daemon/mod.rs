@@ -16,6 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+pub(crate) use self::sinks::one as sink;
 use self::{
     end::{Delivered, verdict},
     list::Lister,

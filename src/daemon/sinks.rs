@@ -25,21 +25,30 @@ impl Stream {
 /// Every sink of `config`.
 pub(super) fn specs(config: &Config, environment: &Environment, stream: &Stream) -> Result<Vec<SinkSpec>, Failure> {
     let mut clients = Clients::default();
-    config
-        .sinks
-        .iter()
-        .map(|sink| match &sink.kind {
-            SinkKind::Stdout { format } => Ok(SinkSpec::stdout(sink, *format, stream.press()?)),
-            SinkKind::Webhook(webhook) => {
-                let wrong = |what: String| Failure::Wiring(format!("sink {}: {what}", sink.name));
-                let target = resolve(webhook, environment).map_err(wrong)?;
-                let (again, environment) = (webhook.clone(), environment.clone());
-                let refresh = Arc::new(move || resolve(&again, &environment).ok());
-                SinkSpec::webhook(sink, webhook, &target, refresh, &mut clients)
-                    .map_err(|error| wrong(error.to_string()))
-            }
-        })
-        .collect()
+    config.sinks.iter().map(|sink| spec(sink, environment, stream, &mut clients)).collect()
+}
+
+/// One sink alone, for a process that has no other.
+pub(crate) fn one(sink: &config::Sink, environment: &Environment) -> Result<SinkSpec, Failure> {
+    spec(sink, environment, &Stream::default(), &mut Clients::default())
+}
+
+fn spec(
+    sink: &config::Sink,
+    environment: &Environment,
+    stream: &Stream,
+    clients: &mut Clients,
+) -> Result<SinkSpec, Failure> {
+    match &sink.kind {
+        SinkKind::Stdout { format } => Ok(SinkSpec::stdout(sink, *format, stream.press()?)),
+        SinkKind::Webhook(webhook) => {
+            let wrong = |what: String| Failure::Wiring(format!("sink {}: {what}", sink.name));
+            let target = resolve(webhook, environment).map_err(wrong)?;
+            let (again, environment) = (webhook.clone(), environment.clone());
+            let refresh = Arc::new(move || resolve(&again, &environment).ok());
+            SinkSpec::webhook(sink, webhook, &target, refresh, clients).map_err(|error| wrong(error.to_string()))
+        }
+    }
 }
 
 /// The secrets of a webhook, read now.

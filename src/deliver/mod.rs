@@ -29,6 +29,7 @@ mod queue_time;
 mod status;
 mod stdout;
 mod text;
+mod trial;
 mod webhook;
 mod worker;
 
@@ -53,6 +54,7 @@ pub use once::{OnceReport, once};
 pub use status::{SinkState, SinkSummary};
 pub use stdout::{Stdout, unbuffered};
 pub use text::line as text_line;
+pub use trial::attempt;
 pub use webhook::{Refresh, Target, TargetError, Webhook};
 
 /// Where events are sent one at a time. One attempt a call: no retries of its own, and an end to every wait.

@@ -13,7 +13,10 @@ use super::*;
 use crate::{
     clock::Time,
     route::SinkName,
-    store::{Delivery, Due, Known, Memory, Observation, Queue, Remembered, Standing, Stopped},
+    store::{
+        DeadFilter, DeadLetter, Delivery, Due, Known, LetterId, Memory, Observation, Queue, Remembered, Standing,
+        Stopped,
+    },
     velt::model::ExecutionId,
 };
 
@@ -87,6 +90,12 @@ impl Store for Fake {
         unreachable!()
     }
     fn queues(&mut self) -> Result<Vec<Queue>, StoreError> {
+        unreachable!()
+    }
+    fn dead_letters(&mut self, _: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError> {
+        unreachable!()
+    }
+    fn dead_letter(&mut self, _: LetterId) -> Result<Option<(DeadLetter, Box<str>)>, StoreError> {
         unreachable!()
     }
     fn everything(&mut self) -> Result<Vec<Remembered>, StoreError> {
