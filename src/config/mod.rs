@@ -12,13 +12,17 @@ pub use reader::{Problem, parse_duration};
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
+use secrecy::SecretString;
+
 use crate::{
+    deliver::Dialect,
     pace::Pace,
     route::{Filter, SinkName},
     velt::model::ExecutionId,
 };
 
 pub use secret::SecretSource;
+use secret::{Environment, SecretError};
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -121,11 +125,33 @@ pub struct Webhook {
     pub url: SecretSource,
     /// Header names in lower case; values are secrets.
     pub headers: Vec<(String, SecretSource)>,
+    pub signing: Option<Signing>,
     pub timeout: Duration,
     pub rate_limit: Rate,
     pub max_in_flight: NonZeroUsize,
     pub retry: Retry,
     pub ca_file: Option<PathBuf>,
+}
+
+/// How a webhook is signed.
+#[derive(Debug, Clone)]
+pub struct Signing {
+    pub dialect: Dialect,
+    /// At least one place, each with at least one secret; the first is the new one.
+    pub secrets: Vec<SecretSource>,
+}
+
+impl Signing {
+    /// Every secret as it is now.
+    pub fn read(&self, environment: &Environment) -> Result<Vec<SecretString>, SecretError> {
+        let secrets = self.secrets.iter().map(|source| source.read_several(environment));
+        Ok(secrets.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    /// Whether the secrets can change while the program runs.
+    pub fn may_change(&self) -> bool {
+        self.secrets.iter().any(|source| matches!(source, SecretSource::File(_)))
+    }
 }
 
 #[derive(Debug, Clone)]
