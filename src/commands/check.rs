@@ -98,7 +98,8 @@ fn sinks(config: &Config, environment: &Environment, out: &mut impl Write) -> st
             SinkKind::Webhook(webhook) => {
                 let headers = webhook.headers.len();
                 let signed = webhook.signing.as_ref().map(|signing| signed(signing, environment)).unwrap_or_default();
-                format!("webhook to {}, json, {headers} headers{signed}", host(&webhook.url, environment))
+                let (host, format) = (host(&webhook.url, environment), webhook.format.name());
+                format!("webhook to {host}, {format}, {headers} headers{signed}")
             }
         };
         writeln!(out, "sink            {}: {what}", plain::escape(sink.name.as_str()))?;

@@ -12,7 +12,7 @@ use wildmatch::WildMatch;
 
 use super::{
     Api, Config, Daemon, Log, LogFormat, Poll, Rate, Retry, SecretSource, Signing, Sink, SinkKind, State, StatePath,
-    StdoutFormat, Watch, Webhook,
+    StdoutFormat, Watch, Webhook, WebhookFormat,
     reader::{Entry, Found, Report, Table},
     secret::Environment,
 };
@@ -244,7 +244,8 @@ impl Surroundings<'_> {
         inline: &mut bool,
         warnings: &mut Vec<String>,
     ) -> Option<Webhook> {
-        table.word("format", &[("json", ())]);
+        let formats = [WebhookFormat::Json, WebhookFormat::CloudEvents].map(|format| (format.name(), format));
+        let format = table.word("format", &formats).unwrap_or(WebhookFormat::Json);
         let url = self.secret(table, ["url", "url_env", "url_file"], inline);
         if url.is_none() && !["url", "url_env", "url_file"].iter().any(|key| table.has(key)) {
             self.report.at(&table.span, "sink.url", "is missing", Some("one of url, url_env, url_file"));
@@ -293,6 +294,7 @@ impl Surroundings<'_> {
         };
         retry.finish();
         Some(Webhook {
+            format,
             headers,
             signing,
             timeout: positive(table, "timeout", Duration::from_secs(15)),

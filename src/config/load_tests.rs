@@ -138,7 +138,7 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
         ("[[sink]]\ntype = \"stdout\"".into(), "1:1", &["sink.name", "is missing"]),
         ("[[sink]]\nname = \"a\"".into(), "1:1", &["sink.type", "is missing"]),
         ("[[sink]]\nname = \"a\"\ntype = \"webhok\"".into(), "3:8", &["sink[0].type", "did you mean `webhook`"]),
-        (with("url = \"https://h/\"\nformat = \"xml\""), "5:10", &["sink[0].format", "\"json\""]),
+        (with("url = \"https://h/\"\nformat = \"xml\""), "5:10", &["sink[0].format", "\"json\", \"cloudevents\""]),
         (with("url = \"ftp://h/canary\""), "1:1", &["sink.url", "http or https"]),
         (sink.into(), "1:1", &["sink.url", "is missing", "url_env"]),
         (

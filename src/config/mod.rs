@@ -119,8 +119,28 @@ pub enum StdoutFormat {
     Text,
 }
 
+/// What a webhook's body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookFormat {
+    /// The event, as on stdout.
+    Json,
+    /// The event as a CloudEvent 1.0, in structured mode.
+    CloudEvents,
+}
+
+impl WebhookFormat {
+    /// As it is configured.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::CloudEvents => "cloudevents",
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Webhook {
+    pub format: WebhookFormat,
     /// A URL is a secret too: it may hold a token in its path.
     pub url: SecretSource,
     /// Header names in lower case; values are secrets.

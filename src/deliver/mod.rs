@@ -14,6 +14,7 @@
 mod acts;
 mod body;
 mod client;
+mod cloudevent;
 mod desk;
 mod dispatcher;
 mod extract;

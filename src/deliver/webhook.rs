@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    config::{self, StdoutFormat},
+    config::{self, StdoutFormat, WebhookFormat},
     store::Delivery,
 };
 
@@ -92,7 +92,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(target: &Target) -> Result<Self, TargetError> {
+    fn new(target: &Target, format: WebhookFormat) -> Result<Self, TargetError> {
         let url: Url = target.url.expose_secret().trim().parse().map_err(|_| TargetError::Url)?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(TargetError::Url);
@@ -108,7 +108,7 @@ impl Prepared {
             secrets.push(text.into());
         }
         // After what is configured: that can't override it.
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(body::content_type(format)));
         let signing = target.signing.as_ref();
         let signer = signing.map(|signing| Signer::new(signing.dialect, &signing.secrets)).transpose()?;
         secrets.extend(signing.into_iter().flat_map(|signing| signing.secrets.iter().cloned()));
@@ -130,6 +130,7 @@ pub struct Webhook {
     ca_file: Option<PathBuf>,
     prepared: RwLock<Arc<Prepared>>,
     timeout: Duration,
+    format: WebhookFormat,
     include_output: bool,
     refresh: Refresh,
     /// What signs can change without a reload: a look before each attempt.
@@ -152,7 +153,7 @@ impl Webhook {
         clients: &mut Clients,
         clock: Clock,
     ) -> Result<Self, TargetError> {
-        let prepared = Prepared::new(target)?;
+        let prepared = Prepared::new(target, config.format)?;
         let kind = Kind::of(&prepared.url, config.ca_file.as_deref());
         Ok(Self {
             client: clients.get(&kind)?,
@@ -160,6 +161,7 @@ impl Webhook {
             ca_file: config.ca_file.clone(),
             prepared: RwLock::new(Arc::new(prepared)),
             timeout: config.timeout,
+            format: config.format,
             include_output,
             refresh,
             looks: config.signing.as_ref().is_some_and(config::Signing::may_change),
@@ -173,7 +175,7 @@ impl Webhook {
             let _ = tokio::time::timeout(LOOK_TIMEOUT, self.refresh(Ask::IfChanged)).await;
         }
         let prepared = Arc::clone(&self.prepared.read().unwrap_or_else(PoisonError::into_inner));
-        let body = body::json(delivery, self.include_output).into_owned();
+        let body = body::webhook(delivery, self.format, self.include_output);
         let mut headers = prepared.headers.clone();
         let id = delivery.event_id.as_str();
         let mut own = vec![(WEBHOOK_ID, id.to_owned())];
@@ -205,7 +207,7 @@ impl Webhook {
     async fn refresh(&self, ask: Ask) {
         let refresh = Arc::clone(&self.refresh);
         let Ok(Some(target)) = tokio::task::spawn_blocking(move || refresh(ask)).await else { return };
-        match Prepared::new(&target) {
+        match Prepared::new(&target, self.format) {
             // Another kind of URL needs another client, which a reload makes.
             Ok(prepared) if Kind::of(&prepared.url, self.ca_file.as_deref()) == self.kind => {
                 *self.prepared.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(prepared);
@@ -297,7 +299,7 @@ impl SinkSpec {
     ) -> Result<Self, TargetError> {
         let headers = target.headers.iter().map(|(name, value)| (name.as_str(), value));
         let sending = Sending {
-            identity: Identity::new(&sink.name, &target.url, headers, "json", target.signing.as_ref()),
+            identity: Identity::new(&sink.name, &target.url, headers, webhook.format.name(), target.signing.as_ref()),
             outlet: Arc::new(Webhook::new(webhook, sink.filter.include_output, target, refresh, clients, clock)?),
             rate: webhook.rate_limit,
             max_in_flight: webhook.max_in_flight,

@@ -21,7 +21,7 @@ use tokio::{
 use super::{fixture, rig::ms};
 use crate::{
     clock::{Clock, Time},
-    config::{self, Rate, Retry, SecretSource},
+    config::{self, Rate, Retry, SecretSource, WebhookFormat},
     deliver::{
         Answer, Ask, Clients, Dialect, KeyError, Outlet, Refresh, Signer, SigningSecrets, Target, TargetError, Webhook,
         judge::Failure, signature::Message,
@@ -32,6 +32,7 @@ use crate::{
 fn config(timeout: Duration) -> config::Webhook {
     config::Webhook {
         url: SecretSource::Inline("unused".into()),
+        format: WebhookFormat::Json,
         headers: vec![],
         signing: None,
         timeout,
@@ -283,6 +284,27 @@ async fn looks_for_new_secrets_before_each_attempt_only_where_they_can_change() 
         let counts: Vec<_> = seen.lock().unwrap().iter().map(count).collect();
         assert_eq!(counts, if asked.is_empty() { [1, 1] } else { [1, 2] });
         assert_eq!(*asks.lock().unwrap(), asked);
+    }
+}
+
+#[tokio::test]
+async fn a_cloudevent_is_signed_with_its_envelope() {
+    let (url, seen) = observer().await;
+    let target = Target { signing: Some(signed(Dialect::Velt, &["raw"])), ..target(&url, &[]) };
+    let config = config::Webhook { format: WebhookFormat::CloudEvents, ..config(ms(300)) };
+    let webhook = Webhook::new(&config, true, &target, never(), &mut Clients::default(), clock()).unwrap();
+    let mut delivery = fixture::delivery(1, "exec_1", 1);
+    delivery.output = Some(serde_json::value::RawValue::from_string(r#"{"a":1.50}"#.into()).unwrap());
+    webhook.send(&delivery).await;
+
+    let seen = seen.lock().unwrap();
+    let (headers, body) = &seen[0];
+    assert_eq!(headers["content-type"], "application/cloudevents+json");
+    assert!(body.starts_with(r#"{"specversion":"1.0","#) && body.contains(r#""output":{"a":1.50}"#), "{body}");
+    let id = delivery.event_id.as_str();
+    let message = Message { id, seconds: 0, attempt: 0, body: body.as_bytes() };
+    for (name, value) in Signer::new(Dialect::Velt, &["raw".into()]).unwrap().headers(&message) {
+        assert_eq!(headers[name], value, "{name}");
     }
 }
 
