@@ -5,9 +5,10 @@ use std::io::Write;
 use secrecy::ExposeSecret;
 
 use crate::{
-    config::{self, Config, Given, SecretSource, Signing, SinkKind, StatePath, StdoutFormat, secret::Environment},
+    config::{
+        self, Config, Dialect, Given, SecretSource, Signing, SinkKind, StatePath, StdoutFormat, secret::Environment,
+    },
     daemon::Failure,
-    deliver::Dialect,
     exit::Exit,
     plain,
     watch::list::WatchFile,

@@ -11,13 +11,12 @@ use secrecy::ExposeSecret;
 use wildmatch::WildMatch;
 
 use super::{
-    Api, Config, Daemon, Log, LogFormat, Poll, Rate, Retry, SecretSource, Signing, Sink, SinkKind, State, StatePath,
-    StdoutFormat, Watch, Webhook, WebhookFormat,
+    Api, Config, Daemon, Dialect, Log, LogFormat, Poll, Rate, Retry, SecretSource, Signing, Sink, SinkKind, State,
+    StatePath, StdoutFormat, Watch, Webhook, WebhookFormat,
     reader::{Entry, Found, Report, Table},
     secret::Environment,
 };
 use crate::{
-    deliver::{Dialect, Signer},
     pace::{Pace, PaceError},
     route::{Filter, SinkName},
 };
@@ -341,7 +340,7 @@ impl Surroundings<'_> {
                 Err(error) => self.report.at(&found.span, &found.key, error.to_string(), None),
                 Ok(secrets) if known => {
                     for (index, secret) in secrets.iter().enumerate() {
-                        if let Err(error) = Signer::new(dialect, std::slice::from_ref(secret)) {
+                        if let Err(error) = dialect.key(secret) {
                             let which =
                                 if secrets.len() > 1 { format!("secret {}: ", index + 1) } else { String::new() };
                             table.refuse(found, format!("{which}{error}"), Some(STANDARD_SECRET));

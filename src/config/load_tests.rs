@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::{config::Rate, deliver::Dialect};
+use crate::config::{Dialect, Rate};
 
 const CREDENTIALS: [(&str, &str); 3] = [("VELT_API_KEY", "key"), ("VELT_AUTH_TOKEN", "token"), ("HOME", "/home/u")];
 

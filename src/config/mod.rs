@@ -2,11 +2,13 @@
 //! and adds what the command line and the environment say.
 
 mod file;
+mod key;
 mod load;
 mod reader;
 pub mod secret;
 
 pub use file::check_webhook_url;
+pub use key::{Dialect, KeyError};
 pub use load::{ConfigErrors, Given, Loaded, Output, load, state_path};
 pub use reader::{Problem, parse_duration};
 
@@ -15,7 +17,6 @@ use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 use secrecy::SecretString;
 
 use crate::{
-    deliver::Dialect,
     pace::Pace,
     route::{Filter, SinkName},
     velt::model::ExecutionId,

@@ -9,7 +9,7 @@ use crate::{
         self, Config, SinkKind,
         secret::{Environment, Stamp},
     },
-    deliver::{Ask, Clients, Press, SigningSecrets, SinkSpec, Stdout, Target, unbuffered},
+    deliver::{Ask, Clients, Press, Signer, SigningSecrets, SinkSpec, Stdout, Target, unbuffered},
     route::SinkName,
 };
 
@@ -93,7 +93,7 @@ impl Again {
             Err(why) => {
                 if seen.complained.as_ref() != Some(&stamps) {
                     let name = &self.name;
-                    tracing::warn!(sink = %name, "secrets of sink {name} can't be read again: {why}; those read before are used");
+                    tracing::warn!(sink = %name, "secrets of sink {name} were read again and can't be used: {why}; those from before go on");
                     seen.complained = Some(stamps);
                 }
                 None
@@ -113,6 +113,8 @@ fn resolve(webhook: &config::Webhook, environment: &Environment) -> Result<Targe
     let headers = webhook.headers.iter().map(|(name, value)| Ok((name.clone(), read(value)?)));
     let signing = webhook.signing.as_ref().map(|signing| {
         let secrets = signing.read(environment).map_err(|error| error.to_string())?;
+        // Only to know now whether they can sign: a file may hold something else since it was checked.
+        Signer::new(signing.dialect, &secrets).map_err(|error| error.to_string())?;
         Ok::<_, String>(SigningSecrets { dialect: signing.dialect, secrets })
     });
     Ok(Target {

@@ -67,7 +67,7 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deliver::Dialect;
+    use crate::config::Dialect;
 
     fn identity(name: &str, url: &str, headers: &[(&str, &str)], format: &str) -> String {
         let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, SecretString::from(*v))).collect();

@@ -52,7 +52,7 @@ pub use dispatcher::{Dispatcher, Report};
 pub use identity::Identity;
 pub use judge::{Answer, Judgement, Verdict, judge};
 pub use once::{OnceReport, once};
-pub use signature::{Dialect, KeyError, Signer};
+pub use signature::Signer;
 pub use status::{SinkState, SinkSummary};
 pub use stdout::{Stdout, unbuffered};
 pub use text::line as text_line;

@@ -17,12 +17,12 @@ use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
 use super::{
-    Answer, Clients, Dialect, Identity, KeyError, Outlet, Press, Printing, Sending, Signer, SinkSpec, Way, body,
-    client::Kind, extract::extract, judge::Failure, signature::Message,
+    Answer, Clients, Identity, Outlet, Press, Printing, Sending, Signer, SinkSpec, Way, body, client::Kind,
+    extract::extract, judge::Failure, signature::Message,
 };
 use crate::{
     clock::Clock,
-    config::{self, StdoutFormat, WebhookFormat},
+    config::{self, Dialect, KeyError, StdoutFormat, WebhookFormat},
     store::Delivery,
 };
 

@@ -21,10 +21,10 @@ use tokio::{
 use super::{fixture, rig::ms};
 use crate::{
     clock::{Clock, Time},
-    config::{self, Rate, Retry, SecretSource, WebhookFormat},
+    config::{self, Dialect, KeyError, Rate, Retry, SecretSource, WebhookFormat},
     deliver::{
-        Answer, Ask, Clients, Dialect, KeyError, Outlet, Refresh, Signer, SigningSecrets, Target, TargetError, Webhook,
-        judge::Failure, signature::Message,
+        Answer, Ask, Clients, Outlet, Refresh, Signer, SigningSecrets, Target, TargetError, Webhook, judge::Failure,
+        signature::Message,
     },
     pace::Pace,
 };
