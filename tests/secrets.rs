@@ -12,7 +12,7 @@ use support::{Refusing, Signal};
 use velt_sim::{ErrorStatus, Fault, Receiver, Settings, View, receiver::Answer};
 
 /// Each secret, and the parts of a URL that are one.
-const SECRETS: [&str; 9] = [
+const SECRETS: [&str; 11] = [
     "canary-api-key",
     "canary-token",
     "canary-wrong-token",
@@ -22,6 +22,9 @@ const SECRETS: [&str; 9] = [
     "canary-env-header",
     "canary-user",
     "canary-password",
+    // What signs, as it is written and as it is used.
+    "Y2FuYXJ5LXNpZ25pbmct",
+    "canary-signing-",
 ];
 /// Private, and never asked for: no sink has `include_output`.
 const PRIVATE: [&str; 2] = ["canary-comment", "canary-reviewer"];
@@ -36,6 +39,10 @@ fn secretive(target: &str) -> Bench {
     bench.env("HOOK_URL", &format!("http://canary-user:canary-password@{authority}/canary-path/x?q=canary-query"));
     bench.env("RUST_LOG", "trace");
     bench.write("token", "canary-token\n");
+    bench.write(
+        "signing",
+        "whsec_Y2FuYXJ5LXNpZ25pbmcta2V5LXRoYXQtaXMtbmV3\nwhsec_Y2FuYXJ5LXNpZ25pbmcta2V5LXRoYXQtaXMtb2xk\n",
+    );
     bench.write("list.txt", "a\nb\nc\n");
     for id in ["a", "b", "c"] {
         let view = View::new(id).step("s1", "legal", "human", "completed");
@@ -47,6 +54,7 @@ fn secretive(target: &str) -> Bench {
     }
     let rest = "[watch]\nfile = \"list.txt\"\n[daemon]\nshutdown_grace = \"300ms\"\n[[sink]]\nname = \"out\"\ntype = \"stdout\"\n\
         [[sink]]\nname = \"hook\"\ntype = \"webhook\"\nurl_env = \"HOOK_URL\"\ntimeout = \"300ms\"\n\
+        secret_file = \"signing\"\n\
         headers = { x-team = \"canary-header\", authorization = { env = \"RECEIVER_AUTH\" } }\n\
         retry = { initial_interval = \"100ms\", max_interval = \"200ms\", jitter = 0 }\n";
     bench.config("auth_token_file = \"token\"\ntimeout = \"500ms\"", FAST, rest);
@@ -102,6 +110,7 @@ fn when_everything_is_well() {
     assert_eq!((&*sent.path, sent.query.as_deref()), ("/canary-path/x", Some("q=canary-query")));
     assert_eq!(sent.header("x-team"), Some("canary-header"));
     assert_eq!(sent.header("authorization"), Some("Bearer canary-env-header"));
+    assert_eq!(sent.header("webhook-signature").unwrap().matches("v1,").count(), 2);
     assert_eq!(bench.sim.log()[0].auth_token.as_deref(), Some("canary-token"));
 }
 
@@ -120,10 +129,11 @@ fn when_the_webhook_hangs_redirects_or_refuses() {
     let receiver = Receiver::start().unwrap();
     let location = receiver.url("/canary-path/elsewhere?q=canary-query");
     receiver.answer_next([Answer::hang(), Answer::reset(), Answer::status(500).body("canary-token canary-header")]);
+    receiver.answer_next([Answer::status(500).body("bad signature for Y2FuYXJ5LXNpZ25pbmcta2V5LXRoYXQtaXMtb2xk")]);
     receiver.answer(Answer::status(302).header("location", &location));
     let bench = secretive(&receiver.url(""));
     tells_nothing_secret(&bench, |_| {
-        receiver.wait_for_blocking(6, SOON).unwrap();
+        receiver.wait_for_blocking(7, SOON).unwrap();
         bench.polled(&["a", "b", "c"], bench.mark(), 3, SOON);
     });
 }
@@ -177,6 +187,10 @@ fn when_the_configuration_is_wrong() {
         ("x-team = \"canary-header\"", "x-team = \"canary-header"),
         ("url_env = \"HOOK_URL\"", "url = \"ftp://canary-user/canary-path\""),
         ("url_env = \"HOOK_URL\"", "url = \"canary-path\""),
+        ("secret_file = \"signing\"", "secret = \"canary-signing-key\""),
+        ("secret_file = \"signing\"", "secret = [\"whsec_Y2FuYXJ5LXNpZ25pbmct\", \"whsec_canary-signing-key\"]"),
+        ("secret_file = \"signing\"", "secret_env = \"canary-signing-key\""),
+        ("secret_file = \"signing\"", "secret_file = \"signing\"\nsecret = \"canary-signing-key\""),
         ("auth_token_file = \"token\"", "auth_token = \"canary-token\\u0001x\""),
         ("auth_token_file = \"token\"", "auth_token = canary-token"),
         ("url = \"http://", "url = \"http://canary-user:canary-password@"),

@@ -5,7 +5,9 @@ use std::io::Write;
 use secrecy::ExposeSecret;
 
 use crate::{
-    config::{self, Config, Given, SecretSource, SinkKind, StatePath, StdoutFormat, secret::Environment},
+    config::{
+        self, Config, Dialect, Given, SecretSource, Signing, SinkKind, StatePath, StdoutFormat, secret::Environment,
+    },
     daemon::Failure,
     exit::Exit,
     plain,
@@ -96,12 +98,23 @@ fn sinks(config: &Config, environment: &Environment, out: &mut impl Write) -> st
             SinkKind::Stdout { format: StdoutFormat::Text } => "standard output, text".to_owned(),
             SinkKind::Webhook(webhook) => {
                 let headers = webhook.headers.len();
-                format!("webhook to {}, json, {headers} headers", host(&webhook.url, environment))
+                let signed = webhook.signing.as_ref().map(|signing| signed(signing, environment)).unwrap_or_default();
+                let (host, format) = (host(&webhook.url, environment), webhook.format.name());
+                format!("webhook to {host}, {format}, {headers} headers{signed}")
             }
         };
         writeln!(out, "sink            {}: {what}", plain::escape(sink.name.as_str()))?;
     }
     Ok(())
+}
+
+/// How many secrets sign, and how.
+fn signed(signing: &Signing, environment: &Environment) -> String {
+    let count = signing.read(environment).map_or(0, |secrets| secrets.len());
+    let plural = if count == 1 { "" } else { "s" };
+    // Velt's dialect has room for one signature.
+    let of = if signing.dialect == Dialect::Velt && count > 1 { "the first of " } else { "" };
+    format!(", signed ({}, {of}{count} secret{plural})", signing.dialect)
 }
 
 /// Scheme, host and port of a URL: its path may hold a token.

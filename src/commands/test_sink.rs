@@ -43,8 +43,8 @@ pub(super) fn run(
         .build()
         .map_err(|error| Failure::Unexpected(error.into()))?;
     let tried = runtime.block_on(async {
-        let SinkSpec { way, .. } = daemon::sink(sink, environment)?;
         let clock = Clock::system();
+        let SinkSpec { way, .. } = daemon::sink(sink, environment, &clock)?;
         let sample = sample(name, clock.now(), &unique());
         Ok::<_, Failure>(deliver::attempt(&way, &sample, &clock).await)
     });

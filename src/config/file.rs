@@ -11,8 +11,8 @@ use secrecy::ExposeSecret;
 use wildmatch::WildMatch;
 
 use super::{
-    Api, Config, Daemon, Log, LogFormat, Poll, Rate, Retry, SecretSource, Sink, SinkKind, State, StatePath,
-    StdoutFormat, Watch, Webhook,
+    Api, Config, Daemon, Dialect, Log, LogFormat, Poll, Rate, Retry, SecretSource, Signing, Sink, SinkKind, State,
+    StatePath, StdoutFormat, Watch, Webhook, WebhookFormat,
     reader::{Entry, Found, Report, Table},
     secret::Environment,
 };
@@ -22,8 +22,25 @@ use crate::{
 };
 
 /// Headers that this program or HTTP itself sets.
-const OWN_HEADERS: [&str; 7] =
-    ["content-type", "content-length", "host", "transfer-encoding", "connection", "user-agent", "webhook-id"];
+const OWN_HEADERS: [&str; 12] = [
+    "content-type",
+    "content-length",
+    "host",
+    "transfer-encoding",
+    "connection",
+    "user-agent",
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
+    "x-velt-event-id",
+    "x-velt-attempt",
+    "x-velt-signature",
+];
+
+const SIGNING_SECRETS: [&str; 3] = ["secret", "secret_env", "secret_file"];
+
+const STANDARD_SECRET: &str = "whsec_ and the base64 of 24 to 64 random bytes, as `echo whsec_$(openssl rand -base64 32)` makes it; \
+     the dialect of Velt's own push takes any text: signature = \"velt\"";
 
 /// What surrounds a configuration file.
 pub(super) struct Surroundings<'a> {
@@ -226,7 +243,8 @@ impl Surroundings<'_> {
         inline: &mut bool,
         warnings: &mut Vec<String>,
     ) -> Option<Webhook> {
-        table.word("format", &[("json", ())]);
+        let formats = [WebhookFormat::Json, WebhookFormat::CloudEvents].map(|format| (format.name(), format));
+        let format = table.word("format", &formats).unwrap_or(WebhookFormat::Json);
         let url = self.secret(table, ["url", "url_env", "url_file"], inline);
         if url.is_none() && !["url", "url_env", "url_file"].iter().any(|key| table.has(key)) {
             self.report.at(&table.span, "sink.url", "is missing", Some("one of url, url_env, url_file"));
@@ -267,6 +285,7 @@ impl Surroundings<'_> {
             };
             headers.extend(source.map(|source| (header, source)));
         }
+        let signing = self.signing(table, inline);
         let retry = table.table("retry");
         let built_retry = Retry {
             pace: pace(&retry, Duration::from_secs(5), Duration::from_secs(3_600), 3.0, 0.2),
@@ -274,7 +293,9 @@ impl Surroundings<'_> {
         };
         retry.finish();
         Some(Webhook {
+            format,
             headers,
+            signing,
             timeout: positive(table, "timeout", Duration::from_secs(15)),
             rate_limit: rate(table, "rate_limit", Rate::UNLIMITED),
             max_in_flight: in_flight(table, 4),
@@ -284,17 +305,58 @@ impl Surroundings<'_> {
         })
     }
 
+    /// How a webhook is signed; each secret is tried here, with its place at hand.
+    fn signing(&self, table: &Table<'_>, inline: &mut bool) -> Option<Signing> {
+        let given = table.word("signature", &[("standard", Dialect::Standard), ("velt", Dialect::Velt)]);
+        let [_, env_key, file_key] = SIGNING_SECRETS;
+        let plain = table.text_or_texts("secret");
+        let (env, file) = (table.text(env_key), table.text(file_key));
+        one_spelling(table, [plain.iter().flatten().next(), env.as_ref(), file.as_ref()], SIGNING_SECRETS);
+        // Inline, environment, file: as for any secret.
+        let places: Vec<(Found<&str>, SecretSource)> = if let Some(plain) = plain {
+            *inline = true;
+            plain.into_iter().map(|found| (found.clone(), SecretSource::Inline(found.value.into()))).collect()
+        } else if let Some(found) = env {
+            vec![(found.clone(), SecretSource::Env(found.value.into()))]
+        } else if let Some(found) = file {
+            vec![(found.clone(), SecretSource::File(self.folder.join(found.value)))]
+        } else {
+            if !SIGNING_SECRETS.iter().any(|key| table.has(key))
+                && let Some(found) = table.text("signature")
+            {
+                let hint = match given {
+                    Some(Dialect::Velt) => "secret_file with the secret that the receiver knows, or secret, secret_env",
+                    _ => "secret_file with whsec_ and the base64 of 24 to 64 random bytes, or secret, secret_env",
+                };
+                table.refuse(&found, "there is no secret to sign with", Some(hint));
+            }
+            return None;
+        };
+        let dialect = given.unwrap_or(Dialect::Standard);
+        // What kind of secret is meant isn't known where the word is wrong.
+        let known = given.is_some() || !table.has("signature");
+        for (found, source) in &places {
+            match source.read_several(self.environment) {
+                Err(error) => self.report.at(&found.span, &found.key, error.to_string(), None),
+                Ok(secrets) if known => {
+                    for (index, secret) in secrets.iter().enumerate() {
+                        if let Err(error) = dialect.key(secret) {
+                            let which =
+                                if secrets.len() > 1 { format!("secret {}: ", index + 1) } else { String::new() };
+                            table.refuse(found, format!("{which}{error}"), Some(STANDARD_SECRET));
+                        }
+                    }
+                }
+                Ok(_) => {}
+            }
+        }
+        Some(Signing { dialect, secrets: places.into_iter().map(|(_, source)| source).collect() })
+    }
+
     /// A secret in one of its three spellings: inline, environment, file.
     fn secret(&self, table: &Table<'_>, keys: [&'static str; 3], inline: &mut bool) -> Option<SecretSource> {
         let [plain, env, file] = keys.map(|key| table.text(key));
-        let given = [&plain, &env, &file].into_iter().flatten().collect::<Vec<_>>();
-        if given.len() > 1 {
-            table.refuse(
-                given[1],
-                "a secret has one spelling, and this is the second",
-                Some(&format!("keep one of {}", keys.join(", "))),
-            );
-        }
+        one_spelling(table, [plain.as_ref(), env.as_ref(), file.as_ref()], keys);
         if let Some(found) = plain {
             *inline = true;
             return Some(self.readable(&found, SecretSource::Inline(found.value.into())));
@@ -323,7 +385,17 @@ impl Surroundings<'_> {
     }
 }
 
-const WEBHOOK_KEYS: [&str; 11] = [
+fn one_spelling(table: &Table<'_>, given: [Option<&Found<&str>>; 3], keys: [&str; 3]) {
+    if let Some(second) = given.into_iter().flatten().nth(1) {
+        table.refuse(
+            second,
+            "a secret has one spelling, and this is the second",
+            Some(&format!("keep one of {}", keys.join(", "))),
+        );
+    }
+}
+
+const WEBHOOK_KEYS: [&str; 15] = [
     "format",
     "url",
     "url_env",
@@ -334,6 +406,10 @@ const WEBHOOK_KEYS: [&str; 11] = [
     "max_in_flight",
     "retry",
     "ca_file",
+    "secret",
+    "secret_env",
+    "secret_file",
+    "signature",
     "type",
 ];
 

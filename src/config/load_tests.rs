@@ -4,9 +4,11 @@ use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::config::Rate;
+use crate::config::{Dialect, Rate};
 
 const CREDENTIALS: [(&str, &str); 3] = [("VELT_API_KEY", "key"), ("VELT_AUTH_TOKEN", "token"), ("HOME", "/home/u")];
+
+const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 struct Case {
     folder: tempfile::TempDir,
@@ -56,8 +58,9 @@ fn the_example_parses_with_every_key_in_force() {
         })
         .collect();
     assert!(in_force.contains("\nretry = {") && in_force.contains("\nca_file"), "{in_force}");
-    let mut case = Case::new(&in_force.replace("/run/secrets/velt-auth-token", "token"));
+    let mut case = Case::new(&in_force.replace("/run/secrets/velt-auth-token", "token").replace("/run/secrets/", ""));
     fs::write(case.folder.path().join("token"), "secret\n").unwrap();
+    fs::write(case.folder.path().join("approvals"), WHSEC).unwrap();
     case.environment = [
         CREDENTIALS[0],
         CREDENTIALS[2],
@@ -78,6 +81,8 @@ fn the_example_parses_with_every_key_in_force() {
     assert_eq!(webhook.rate_limit, default.rate_limit);
     assert_eq!(webhook.max_in_flight, default.max_in_flight);
     assert_eq!(format!("{:?}", webhook.retry), format!("{:?}", default.retry));
+    assert_eq!(webhook.signing.as_ref().unwrap().dialect, Dialect::Standard);
+    assert!(default.signing.is_none());
     assert!(!format!("{loaded:?}").contains("canary"));
 }
 
@@ -133,7 +138,7 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
         ("[[sink]]\ntype = \"stdout\"".into(), "1:1", &["sink.name", "is missing"]),
         ("[[sink]]\nname = \"a\"".into(), "1:1", &["sink.type", "is missing"]),
         ("[[sink]]\nname = \"a\"\ntype = \"webhok\"".into(), "3:8", &["sink[0].type", "did you mean `webhook`"]),
-        (with("url = \"https://h/\"\nformat = \"xml\""), "5:10", &["sink[0].format", "\"json\""]),
+        (with("url = \"https://h/\"\nformat = \"xml\""), "5:10", &["sink[0].format", "\"json\", \"cloudevents\""]),
         (with("url = \"ftp://h/canary\""), "1:1", &["sink.url", "http or https"]),
         (sink.into(), "1:1", &["sink.url", "is missing", "url_env"]),
         (
@@ -152,6 +157,45 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
             &["sink[0].retry.multiplier", "from 1 to 10"],
         ),
         (
+            with("url = \"https://h/\"\nheaders = { X-Velt-Signature = \"x\" }"),
+            "5:13",
+            &["sink[0].headers.X-Velt-Signature", "set by this program"],
+        ),
+        (
+            with("url = \"https://h/\"\nsignature = \"velt\""),
+            "5:13",
+            &["sink[0].signature", "no secret to sign with", "the receiver knows"],
+        ),
+        (
+            with("url = \"https://h/\"\nsignature = \"standard\""),
+            "5:13",
+            &["sink[0].signature", "no secret to sign with", "whsec_"],
+        ),
+        (with("url = \"https://h/\"\nsignature = \"vetl\"\nsecret = \"canary\""), "5:13", &["did you mean `velt`"]),
+        (
+            with("url = \"https://h/\"\nsecret = \"canary\""),
+            "5:10",
+            &["sink[0].secret: ", "begins with whsec_", "openssl rand", "signature = \"velt\""],
+        ),
+        (
+            with(&format!("url = \"https://h/\"\nsecret = [\"{WHSEC}\", \"whsec_canary\"]")),
+            "5:53",
+            &["sink[0].secret[1]: ", "not base64"],
+        ),
+        (
+            with("url = \"https://h/\"\nsecret_env = \"SIGNING\""),
+            "5:14",
+            &["sink[0].secret_env: secret 2: ", "24 to 64 bytes"],
+        ),
+        (with("url = \"https://h/\"\nsecret = []"), "5:10", &["sink[0].secret", "is empty"]),
+        (with("url = \"https://h/\"\nsecret = 7"), "5:10", &["sink[0].secret", "a string or an array of strings"]),
+        (with("url = \"https://h/\"\nsecret_file = \"missing\""), "5:15", &["sink[0].secret_file", "can't be read"]),
+        (
+            with("url = \"https://h/\"\nsignature = \"velt\"\nsecret = [\"canary\"]\nsecret_env = \"SIGNING\""),
+            "7:14",
+            &["sink[0].secret_env", "one spelling", "keep one of secret, secret_env, secret_file"],
+        ),
+        (
             format!("{}{sink}url = \"https://h/\"", with("url = \"https://h/\"\n")),
             "6:8",
             &["sink[1].name", "name of another sink"],
@@ -168,6 +212,8 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
     for (text, place, holds) in cases {
         let mut case = Case::new(&text);
         case.given.ids = true;
+        let signing = format!("{WHSEC} whsec_Y2FuYXJ5");
+        case.environment = [CREDENTIALS[0], CREDENTIALS[1], CREDENTIALS[2], ("SIGNING", &*signing)].into();
         let errors = case.load().expect_err(&text).to_string();
         let expected = format!("config.toml:{place}: ");
         let line = errors.split("\n  ").next().unwrap_or_default();
@@ -179,6 +225,33 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
             assert!(errors.contains(piece), "{text}\n=> {errors}\nwanted {piece} ({line})");
         }
         assert!(!errors.contains("canary"), "{errors}");
+    }
+}
+
+#[test]
+fn signing_secrets_have_three_spellings_and_may_be_several() {
+    let other = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    let both = format!("{other}\n{WHSEC}\n");
+    for (keys, dialect, expected) in [
+        (format!("secret = \"{WHSEC}\""), Dialect::Standard, vec![WHSEC]),
+        (format!("secret = [\"{other}\", \"{WHSEC}\"]"), Dialect::Standard, vec![other, WHSEC]),
+        ("secret_env = \"SIGNING\"\nsignature = \"standard\"".into(), Dialect::Standard, vec![other, WHSEC]),
+        ("secret_file = \"signing\"".into(), Dialect::Standard, vec![other, WHSEC]),
+        ("secret = \"any text\"\nsignature = \"velt\"".into(), Dialect::Velt, vec!["any text"]),
+    ] {
+        let mut case =
+            Case::new(&format!("[[sink]]\nname = \"a\"\ntype = \"webhook\"\nurl = \"https://h/\"\n{keys}\n"));
+        case.given.ids = true;
+        fs::write(case.folder.path().join("signing"), &both).unwrap();
+        case.environment = [CREDENTIALS[0], CREDENTIALS[1], CREDENTIALS[2], ("SIGNING", &*both)].into();
+        let loaded = case.load().unwrap();
+        let SinkKind::Webhook(webhook) = &loaded.config.sinks[0].kind else { panic!("no webhook") };
+        let signing = webhook.signing.as_ref().unwrap();
+        let secrets = signing.read(&case.environment).unwrap();
+        let secrets: Vec<_> = secrets.iter().map(ExposeSecret::expose_secret).collect();
+        assert_eq!((signing.dialect, secrets), (dialect, expected), "{keys}");
+        assert_eq!(signing.may_change(), keys.contains("_file"));
+        assert!(!format!("{loaded:?}").contains("whsec"));
     }
 }
 

@@ -2,15 +2,19 @@
 //! and adds what the command line and the environment say.
 
 mod file;
+mod key;
 mod load;
 mod reader;
 pub mod secret;
 
 pub use file::check_webhook_url;
+pub use key::{Dialect, KeyError};
 pub use load::{ConfigErrors, Given, Loaded, Output, load, sinks, state_path};
 pub use reader::{Problem, nearest, parse_duration};
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use secrecy::SecretString;
 
 use crate::{
     pace::Pace,
@@ -19,6 +23,7 @@ use crate::{
 };
 
 pub use secret::SecretSource;
+use secret::{Environment, SecretError};
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -115,17 +120,59 @@ pub enum StdoutFormat {
     Text,
 }
 
+/// What a webhook's body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookFormat {
+    /// The event, as on stdout.
+    Json,
+    /// The event as a CloudEvent 1.0, in structured mode.
+    CloudEvents,
+}
+
+impl WebhookFormat {
+    /// As it is configured.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::CloudEvents => "cloudevents",
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Webhook {
+    pub format: WebhookFormat,
     /// A URL is a secret too: it may hold a token in its path.
     pub url: SecretSource,
     /// Header names in lower case; values are secrets.
     pub headers: Vec<(String, SecretSource)>,
+    pub signing: Option<Signing>,
     pub timeout: Duration,
     pub rate_limit: Rate,
     pub max_in_flight: NonZeroUsize,
     pub retry: Retry,
     pub ca_file: Option<PathBuf>,
+}
+
+/// How a webhook is signed.
+#[derive(Debug, Clone)]
+pub struct Signing {
+    pub dialect: Dialect,
+    /// At least one place, each with at least one secret; the first is the new one.
+    pub secrets: Vec<SecretSource>,
+}
+
+impl Signing {
+    /// Every secret as it is now.
+    pub fn read(&self, environment: &Environment) -> Result<Vec<SecretString>, SecretError> {
+        let secrets = self.secrets.iter().map(|source| source.read_several(environment));
+        Ok(secrets.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    /// Whether the secrets can change while the program runs.
+    pub fn may_change(&self) -> bool {
+        self.secrets.iter().any(|source| matches!(source, SecretSource::File(_)))
+    }
 }
 
 #[derive(Debug, Clone)]

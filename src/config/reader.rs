@@ -256,6 +256,23 @@ impl<'a> Table<'a> {
         Some(texts)
     }
 
+    /// A string, or an array of them; `None` when the key is absent.
+    pub(super) fn text_or_texts(&self, key: &'static str) -> Option<Vec<Found<&'a str>>> {
+        let found = self.value(key)?;
+        match found.value {
+            DeValue::String(text) => Some(vec![found.map(|_| text.as_ref())]),
+            DeValue::Array(array) if array.is_empty() => {
+                self.refuse(&found, "is empty", Some("write \"…\", or [\"…\", \"…\"]"));
+                None
+            }
+            DeValue::Array(_) => self.texts(key),
+            _ => {
+                self.wrong(&found, "a string or an array of strings", None);
+                None
+            }
+        }
+    }
+
     /// A table below this one; an empty one when it is absent.
     pub(super) fn table(&self, key: &'static str) -> Self {
         let mut below = Self {

@@ -77,9 +77,24 @@ pub enum SecretError {
 impl SecretSource {
     /// Reads the secret as it is now.
     pub fn read(&self, environment: &Environment) -> Result<SecretString, SecretError> {
-        let text = match self {
-            Self::Inline(secret) => return check(secret.expose_secret(), || self.describe()),
-            Self::Env(name) => environment.get(name).ok_or_else(|| SecretError::Unset(name.clone()))?.to_owned(),
+        check(self.text(environment)?.expose_secret(), || self.describe())
+    }
+
+    /// Reads what may be several secrets: a variable or a file has white space between them. At least one.
+    pub fn read_several(&self, environment: &Environment) -> Result<Vec<SecretString>, SecretError> {
+        if matches!(self, Self::Inline(_)) {
+            return Ok(vec![self.read(environment)?]);
+        }
+        let text = self.text(environment)?;
+        let words = text.expose_secret().split_whitespace().map(|word| check(word, || self.describe()));
+        let secrets = words.collect::<Result<Vec<_>, _>>()?;
+        if secrets.is_empty() { Err(SecretError::Empty(self.describe())) } else { Ok(secrets) }
+    }
+
+    fn text(&self, environment: &Environment) -> Result<SecretString, SecretError> {
+        Ok(match self {
+            Self::Inline(secret) => secret.clone(),
+            Self::Env(name) => environment.get(name).ok_or_else(|| SecretError::Unset(name.clone()))?.into(),
             Self::File(path) => {
                 let unreadable = |source| SecretError::Unreadable { path: path.clone(), source };
                 let metadata = fs::metadata(path).map_err(unreadable)?;
@@ -90,10 +105,9 @@ impl SecretSource {
                 if metadata.len() > LONGEST {
                     return Err(SecretError::TooLong(path.display().to_string()));
                 }
-                fs::read_to_string(path).map_err(unreadable)?
+                fs::read_to_string(path).map_err(unreadable)?.into()
             }
-        };
-        check(&text, || self.describe())
+        })
     }
 
     /// Where it comes from, for people; never what it is.
@@ -178,6 +192,24 @@ mod tests {
         assert_ne!(file.stamp(), before);
         assert_eq!(read(&file).unwrap(), "another");
         assert!(matches!(read(&SecretSource::Env("EMPTY".into())), Err(SecretError::Unset(_))));
+    }
+
+    #[test]
+    fn several_secrets_stand_in_one_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets");
+        let environment = Environment::from([("TWO", "new old"), ("BLANK", "  "), ("BAD", "good \u{7}canary")]);
+        let read = |source: &SecretSource| {
+            let secrets = source.read_several(&environment)?;
+            Ok::<_, SecretError>(secrets.iter().map(|secret| secret.expose_secret().to_owned()).collect::<Vec<_>>())
+        };
+        fs::write(&path, "\nnew\r\n\told \n").unwrap();
+        assert_eq!(read(&SecretSource::File(path)).unwrap(), ["new", "old"]);
+        assert_eq!(read(&SecretSource::Env("TWO".into())).unwrap(), ["new", "old"]);
+        assert_eq!(read(&SecretSource::Inline("one, with a space".into())).unwrap(), ["one, with a space"]);
+        assert!(matches!(read(&SecretSource::Env("BLANK".into())), Err(SecretError::Empty(_))));
+        let error = read(&SecretSource::Env("BAD".into())).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
     }
 
     #[test]

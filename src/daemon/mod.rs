@@ -180,7 +180,7 @@ pub async fn run(order: Order, store: SqliteStore) -> Result<Exit, Failure> {
 
     let (notices, told) = mpsc::channel(16);
     let stream = Stream::default();
-    let specs = sinks::specs(&order.loaded.config, &order.environment, &stream)?;
+    let specs = sinks::specs(&order.loaded.config, &order.environment, &stream, &clock)?;
     // One pass delivers when it has read: see `deliver_once`.
     let dispatcher =
         (order.mode != Mode::Once).then(|| Dispatcher::start(specs.clone(), handle.clone(), clock.clone(), notices));

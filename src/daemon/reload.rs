@@ -30,7 +30,7 @@ impl Daemon {
         }
         // Everything that can fail comes first; from here on nothing is half done.
         let world = world(&loaded.config, &self.order.environment, self.store.clone(), self.clock.clone())?;
-        let specs = sinks::specs(&loaded.config, &self.order.environment, &self.stream)?;
+        let specs = sinks::specs(&loaded.config, &self.order.environment, &self.stream, &self.clock)?;
         let entries = self.lister.replace(Lister::new(&self.order.ids, &loaded.config)).await?;
         loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
         self.order.mode = mode(self.order.mode == Mode::Once, &loaded.config);

@@ -1,8 +1,27 @@
-//! The JSON that goes out: the committed bytes, or the same event with the step's output where a sink asks for it. Pure.
+//! What goes out: the committed bytes, or the same event with the step's output where a sink asks for it; in an envelope where it asks
+//! for that. Pure.
 
 use std::borrow::Cow;
 
-use crate::{event::Event, store::Delivery};
+use super::cloudevent;
+use crate::{config::WebhookFormat, event::Event, store::Delivery};
+
+/// A webhook's body.
+pub(super) fn webhook(delivery: &Delivery, format: WebhookFormat, include_output: bool) -> String {
+    let json = json(delivery, include_output);
+    match format {
+        WebhookFormat::Json => json.into_owned(),
+        WebhookFormat::CloudEvents => cloudevent::envelope(&delivery.event_id, &delivery.execution, &json),
+    }
+}
+
+/// What a webhook's body is called.
+pub(super) const fn content_type(format: WebhookFormat) -> &'static str {
+    match format {
+        WebhookFormat::Json => "application/json",
+        WebhookFormat::CloudEvents => "application/cloudevents+json",
+    }
+}
 
 /// The event's JSON on one line.
 pub(super) fn json(delivery: &Delivery, include_output: bool) -> Cow<'_, str> {

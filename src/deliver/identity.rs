@@ -5,10 +5,10 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use super::gate::UrlKey;
+use super::{gate::UrlKey, webhook::SigningSecrets};
 use crate::route::SinkName;
 
-/// A sink's name, URL, headers and format, hashed.
+/// A sink's name, URL, headers, format and how it is signed, hashed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
     url: UrlKey,
@@ -28,6 +28,7 @@ impl Identity {
         url: &SecretString,
         headers: impl IntoIterator<Item = (&'a str, &'a SecretString)>,
         format: &str,
+        signing: Option<&SigningSecrets>,
     ) -> Self {
         let mut hash = Sha256::new();
         let mut part = |text: &str| {
@@ -43,6 +44,12 @@ impl Identity {
         for (name, value) in headers {
             part(name);
             part(value);
+        }
+        if let Some(signing) = signing {
+            // No header has a name with a space.
+            part("signed as");
+            part(&signing.dialect.to_string());
+            signing.secrets.iter().for_each(|secret| part(secret.expose_secret()));
         }
         Self { url: Sha256::digest(url.expose_secret()).into(), whole: hash.finalize().into() }
     }
@@ -60,10 +67,11 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Dialect;
 
     fn identity(name: &str, url: &str, headers: &[(&str, &str)], format: &str) -> String {
         let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, SecretString::from(*v))).collect();
-        Identity::new(&name.into(), &url.into(), headers.iter().map(|(n, v)| (*n, v)), format).salted([7; 16])
+        Identity::new(&name.into(), &url.into(), headers.iter().map(|(n, v)| (*n, v)), format, None).salted([7; 16])
     }
 
     #[test]
@@ -82,8 +90,24 @@ mod tests {
     }
 
     #[test]
+    fn differs_by_how_it_is_signed() {
+        let signed = |dialect, secrets: &[&str]| {
+            let signing = SigningSecrets { dialect, secrets: secrets.iter().map(|s| SecretString::from(*s)).collect() };
+            Identity::new(&"a".into(), &"http://h/".into(), [], "json", Some(&signing)).salted([7; 16])
+        };
+        let all = [
+            identity("a", "http://h/", &[], "json"),
+            signed(Dialect::Velt, &["1"]),
+            signed(Dialect::Standard, &["1"]),
+            signed(Dialect::Velt, &["2"]),
+            signed(Dialect::Velt, &["1", "2"]),
+        ];
+        assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), all.len());
+    }
+
+    #[test]
     fn never_prints_its_hashes() {
-        let identity = Identity::new(&"a".into(), &"http://h/".into(), [], "json");
+        let identity = Identity::new(&"a".into(), &"http://h/".into(), [], "json", None);
         assert_eq!(format!("{identity:?}"), "Identity(..)");
         assert_ne!(identity.salted([1; 16]), identity.salted([2; 16]));
     }

@@ -14,6 +14,7 @@
 mod acts;
 mod body;
 mod client;
+mod cloudevent;
 mod desk;
 mod dispatcher;
 mod extract;
@@ -26,6 +27,7 @@ mod once;
 mod order;
 mod printer;
 mod queue_time;
+mod signature;
 mod status;
 mod stdout;
 mod text;
@@ -51,11 +53,12 @@ pub use dispatcher::{Dispatcher, Report};
 pub use identity::Identity;
 pub use judge::{Answer, Judgement, Verdict, judge};
 pub use once::{OnceReport, once};
+pub use signature::Signer;
 pub use status::{SinkState, SinkSummary};
 pub use stdout::{Stdout, unbuffered};
 pub use text::line as text_line;
 pub use trial::attempt;
-pub use webhook::{Refresh, Target, TargetError, Webhook};
+pub use webhook::{Ask, Refresh, SigningSecrets, Target, TargetError, Webhook};
 
 /// Where events are sent one at a time. One attempt a call: no retries of its own, and an end to every wait.
 pub trait Outlet: Send + Sync {

@@ -17,11 +17,12 @@ use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
 use super::{
-    Answer, Clients, Identity, Outlet, Press, Printing, Sending, SinkSpec, Way, body, client::Kind, extract::extract,
-    judge::Failure,
+    Answer, Clients, Identity, Outlet, Press, Printing, Sending, Signer, SinkSpec, Way, body, client::Kind,
+    extract::extract, judge::Failure, signature::Message,
 };
 use crate::{
-    config::{self, StdoutFormat},
+    clock::Clock,
+    config::{self, Dialect, KeyError, StdoutFormat, WebhookFormat},
     store::Delivery,
 };
 
@@ -31,6 +32,9 @@ const BODY_MAX: usize = 64 * 1024;
 /// Reading the answer's body takes no longer than this: its status is what counts.
 const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Looking whether secrets have changed takes no longer than this; the old ones go on.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 
 /// Where to send, with the secrets resolved.
@@ -39,10 +43,27 @@ pub struct Target {
     pub url: SecretString,
     /// Names in lower case.
     pub headers: Vec<(String, SecretString)>,
+    pub signing: Option<SigningSecrets>,
 }
 
-/// Reads the target's secrets again; `None` if they can't be read now. May block.
-pub type Refresh = Arc<dyn Fn() -> Option<Target> + Send + Sync>;
+/// What signs; the new secret first.
+#[derive(Debug, Clone)]
+pub struct SigningSecrets {
+    pub dialect: Dialect,
+    pub secrets: Vec<SecretString>,
+}
+
+/// When secrets are wanted again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// They were refused.
+    Always,
+    /// Only if what signs may be another by now.
+    IfChanged,
+}
+
+/// Reads the target's secrets again; `None` if they can't be read now, or if nobody needs them. May block.
+pub type Refresh = Arc<dyn Fn(Ask) -> Option<Target> + Send + Sync>;
 
 /// What is wrong with a target. Never shows a value.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -53,6 +74,8 @@ pub enum TargetError {
     HeaderName(String),
     #[error("the value of the header {0} has characters that no header can have")]
     HeaderValue(String),
+    #[error("it can't be signed: {0}")]
+    Key(#[from] KeyError),
     #[error("certificates can't be read from {}: {why}", path.display())]
     CaFile { path: PathBuf, why: String },
     #[error("no HTTP client can be made: {0}")]
@@ -63,18 +86,18 @@ pub enum TargetError {
 struct Prepared {
     url: Url,
     headers: HeaderMap,
+    signer: Option<Signer>,
     /// What must not show up in an answer's text.
     secrets: Vec<SecretString>,
 }
 
 impl Prepared {
-    fn new(target: &Target) -> Result<Self, TargetError> {
+    fn new(target: &Target, format: WebhookFormat) -> Result<Self, TargetError> {
         let url: Url = target.url.expose_secret().trim().parse().map_err(|_| TargetError::Url)?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(TargetError::Url);
         }
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let mut secrets: Vec<SecretString> = vec![];
         for (name, value) in &target.headers {
             let header = HeaderName::try_from(name.as_str()).map_err(|_| TargetError::HeaderName(name.clone()))?;
@@ -84,6 +107,11 @@ impl Prepared {
             headers.insert(header, value);
             secrets.push(text.into());
         }
+        // After what is configured: that can't override it.
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(body::content_type(format)));
+        let signing = target.signing.as_ref();
+        let signer = signing.map(|signing| Signer::new(signing.dialect, &signing.secrets)).transpose()?;
+        secrets.extend(signing.into_iter().flat_map(|signing| signing.secrets.iter().cloned()));
         secrets.extend(
             [url.path(), url.query().unwrap_or_default(), url.username(), url.password().unwrap_or_default()]
                 .into_iter()
@@ -91,7 +119,7 @@ impl Prepared {
                 .filter(|part| part.len() > 1)
                 .map(SecretString::from),
         );
-        Ok(Self { url, headers, secrets })
+        Ok(Self { url, headers, signer, secrets })
     }
 }
 
@@ -102,8 +130,12 @@ pub struct Webhook {
     ca_file: Option<PathBuf>,
     prepared: RwLock<Arc<Prepared>>,
     timeout: Duration,
+    format: WebhookFormat,
     include_output: bool,
     refresh: Refresh,
+    /// What signs can change without a reload: a look before each attempt.
+    looks: bool,
+    clock: Clock,
 }
 
 impl fmt::Debug for Webhook {
@@ -119,8 +151,9 @@ impl Webhook {
         target: &Target,
         refresh: Refresh,
         clients: &mut Clients,
+        clock: Clock,
     ) -> Result<Self, TargetError> {
-        let prepared = Prepared::new(target)?;
+        let prepared = Prepared::new(target, config.format)?;
         let kind = Kind::of(&prepared.url, config.ca_file.as_deref());
         Ok(Self {
             client: clients.get(&kind)?,
@@ -128,30 +161,42 @@ impl Webhook {
             ca_file: config.ca_file.clone(),
             prepared: RwLock::new(Arc::new(prepared)),
             timeout: config.timeout,
+            format: config.format,
             include_output,
             refresh,
+            looks: config.signing.as_ref().is_some_and(config::Signing::may_change),
+            clock,
         })
     }
 
     async fn post(&self, delivery: &Delivery) -> Answer {
-        let prepared = Arc::clone(&self.prepared.read().unwrap_or_else(PoisonError::into_inner));
-        let mut headers = prepared.headers.clone();
-        // OK because ids are made here, of hexadecimal digits; one that a state file was made to hold is left out.
-        if let Ok(id) = HeaderValue::from_str(delivery.event_id.as_str()) {
-            headers.insert(WEBHOOK_ID, id);
+        if self.looks {
+            // OK to go on without an answer: the old secrets are used, as if the change had come a moment later.
+            let _ = tokio::time::timeout(LOOK_TIMEOUT, self.refresh(Ask::IfChanged)).await;
         }
-        let request = self
-            .client
-            .post(prepared.url.clone())
-            .headers(headers)
-            .timeout(self.timeout)
-            .body(body::json(delivery, self.include_output).into_owned());
+        let prepared = Arc::clone(&self.prepared.read().unwrap_or_else(PoisonError::into_inner));
+        let body = body::webhook(delivery, self.format, self.include_output);
+        let mut headers = prepared.headers.clone();
+        let id = delivery.event_id.as_str();
+        let mut own = vec![(WEBHOOK_ID, id.to_owned())];
+        if let Some(signer) = &prepared.signer {
+            let seconds = self.clock.now().as_millis().div_euclid(1_000);
+            let signed = signer.headers(&Message { id, seconds, attempt: delivery.attempts, body: body.as_bytes() });
+            own.extend(signed.into_iter().map(|(name, value)| (HeaderName::from_static(name), value)));
+        }
+        for (name, value) in own {
+            // OK because ids are made here, of hexadecimal digits; one that a state file was made to hold is left out.
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
+            }
+        }
+        let request = self.client.post(prepared.url.clone()).headers(headers).timeout(self.timeout).body(body);
         match request.send().await {
             Err(error) => Answer::Failure(self.failure(&error)),
             Ok(response) => {
                 let answer = answer(response, &prepared).await;
                 if matches!(answer, Answer::Status { code: 401 | 403, .. }) {
-                    self.refresh().await;
+                    self.refresh(Ask::Always).await;
                 }
                 answer
             }
@@ -159,10 +204,10 @@ impl Webhook {
     }
 
     /// Reads the secrets again: a token may have been rotated. The next attempt, by the sink's schedule, goes with what is new.
-    async fn refresh(&self) {
+    async fn refresh(&self, ask: Ask) {
         let refresh = Arc::clone(&self.refresh);
-        let Ok(Some(target)) = tokio::task::spawn_blocking(move || refresh()).await else { return };
-        match Prepared::new(&target) {
+        let Ok(Some(target)) = tokio::task::spawn_blocking(move || refresh(ask)).await else { return };
+        match Prepared::new(&target, self.format) {
             // Another kind of URL needs another client, which a reload makes.
             Ok(prepared) if Kind::of(&prepared.url, self.ca_file.as_deref()) == self.kind => {
                 *self.prepared.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(prepared);
@@ -250,11 +295,12 @@ impl SinkSpec {
         target: &Target,
         refresh: Refresh,
         clients: &mut Clients,
+        clock: Clock,
     ) -> Result<Self, TargetError> {
         let headers = target.headers.iter().map(|(name, value)| (name.as_str(), value));
         let sending = Sending {
-            identity: Identity::new(&sink.name, &target.url, headers, "json"),
-            outlet: Arc::new(Webhook::new(webhook, sink.filter.include_output, target, refresh, clients)?),
+            identity: Identity::new(&sink.name, &target.url, headers, webhook.format.name(), target.signing.as_ref()),
+            outlet: Arc::new(Webhook::new(webhook, sink.filter.include_output, target, refresh, clients, clock)?),
             rate: webhook.rate_limit,
             max_in_flight: webhook.max_in_flight,
             retry: webhook.retry.clone(),

@@ -20,15 +20,21 @@ use tokio::{
 
 use super::{fixture, rig::ms};
 use crate::{
-    config::{self, Rate, Retry, SecretSource},
-    deliver::{Answer, Clients, Outlet, Refresh, Target, TargetError, Webhook, judge::Failure},
+    clock::{Clock, Time},
+    config::{self, Dialect, KeyError, Rate, Retry, SecretSource, WebhookFormat},
+    deliver::{
+        Answer, Ask, Clients, Outlet, Refresh, Signer, SigningSecrets, Target, TargetError, Webhook, judge::Failure,
+        signature::Message,
+    },
     pace::Pace,
 };
 
 fn config(timeout: Duration) -> config::Webhook {
     config::Webhook {
         url: SecretSource::Inline("unused".into()),
+        format: WebhookFormat::Json,
         headers: vec![],
+        signing: None,
         timeout,
         rate_limit: Rate::UNLIMITED,
         max_in_flight: NonZeroUsize::MIN,
@@ -38,15 +44,20 @@ fn config(timeout: Duration) -> config::Webhook {
 }
 
 fn target(url: &str, headers: &[(&str, &str)]) -> Target {
-    Target { url: url.into(), headers: headers.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect() }
+    let headers = headers.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
+    Target { url: url.into(), headers, signing: None }
 }
 
 fn never() -> Refresh {
-    Arc::new(|| None)
+    Arc::new(|_| None)
+}
+
+fn clock() -> Clock {
+    Clock::simulated(Time::from_millis(1_777_374_504_364).unwrap())
 }
 
 fn webhook(target: &Target) -> Webhook {
-    Webhook::new(&config(ms(300)), true, target, never(), &mut Clients::default()).unwrap()
+    Webhook::new(&config(ms(300)), true, target, never(), &mut Clients::default(), clock()).unwrap()
 }
 
 async fn serve(router: Router) -> SocketAddr {
@@ -177,9 +188,9 @@ async fn refused_secrets_are_read_again_for_the_next_attempt() {
     );
     let url = format!("http://{}/", serve(router).await);
     let fresh = target(&url, &[("authorization", "new")]);
-    let refresh: Refresh = Arc::new(move || Some(fresh.clone()));
+    let refresh: Refresh = Arc::new(move |_| Some(fresh.clone()));
     let old = target(&url, &[("authorization", "old")]);
-    let webhook = Webhook::new(&config(ms(300)), false, &old, refresh, &mut Clients::default()).unwrap();
+    let webhook = Webhook::new(&config(ms(300)), false, &old, refresh, &mut Clients::default(), clock()).unwrap();
     let delivery = fixture::delivery(1, "exec_1", 1);
     let mut codes = vec![];
     for _ in 0..2 {
@@ -190,6 +201,113 @@ async fn refused_secrets_are_read_again_for_the_next_attempt() {
     assert_eq!(codes, [401, 200], "the attempt that was refused is not repeated behind the schedule's back");
 }
 
+const NEW: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+fn signed(dialect: Dialect, secrets: &[&str]) -> SigningSecrets {
+    SigningSecrets { dialect, secrets: secrets.iter().map(|secret| (*secret).into()).collect() }
+}
+
+type Seen = Arc<Mutex<Vec<(HeaderMap, String)>>>;
+
+/// The URL of a server that answers 200, and what it sees of headers and bodies.
+async fn observer() -> (String, Seen) {
+    let seen = Seen::default();
+    let keep = Arc::clone(&seen);
+    let router = Router::new().route(
+        "/",
+        post(move |headers: HeaderMap, body: String| async move { keep.lock().unwrap().push((headers, body)) }),
+    );
+    (format!("http://{}/", serve(router).await), seen)
+}
+
+#[tokio::test]
+async fn signs_exactly_what_is_sent_and_no_configured_header_overrides_it() {
+    // The configuration refuses such names; whatever gets this far loses all the same.
+    let names = [
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+        "x-velt-event-id",
+        "x-velt-attempt",
+        "x-velt-signature",
+        "content-type",
+    ];
+    for dialect in [Dialect::Standard, Dialect::Velt] {
+        let forged = names.map(|name| (name, "forged"));
+        let (url, seen) = observer().await;
+        let webhook = webhook(&Target { signing: Some(signed(dialect, &[NEW, OLD])), ..target(&url, &forged) });
+        let mut delivery = fixture::delivery(1, "exec_1", 1);
+        delivery.attempts = 4;
+        delivery.output = Some(serde_json::value::RawValue::from_string("{\"é\":\n1.50}".into()).unwrap());
+        webhook.send(&delivery).await;
+
+        let seen = seen.lock().unwrap();
+        let (headers, body) = &seen[0];
+        assert!(body.contains(r#""output""#), "{body}");
+        let id = delivery.event_id.as_str();
+        let signer = Signer::new(dialect, &[NEW.into(), OLD.into()]).unwrap();
+        let expected = signer.headers(&Message { id, seconds: 1_777_374_504, attempt: 4, body: body.as_bytes() });
+        let always = [("webhook-id", id.to_owned()), ("content-type", "application/json".to_owned())];
+        for (name, value) in expected.iter().chain(&always) {
+            assert_eq!(headers.get_all(*name).iter().collect::<Vec<_>>(), [value], "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn looks_for_new_secrets_before_each_attempt_only_where_they_can_change() {
+    for (source, asked) in [
+        (SecretSource::File("unused".into()), vec![Ask::IfChanged; 2]),
+        (SecretSource::Inline("unused".into()), vec![]),
+    ] {
+        let config = config::Webhook {
+            signing: Some(config::Signing { dialect: Dialect::Standard, secrets: vec![source] }),
+            ..config(ms(300))
+        };
+        let asks: Arc<Mutex<Vec<Ask>>> = Arc::default();
+        let fresh: Arc<Mutex<Option<Target>>> = Arc::default();
+        let (count, give) = (Arc::clone(&asks), Arc::clone(&fresh));
+        let refresh: Refresh = Arc::new(move |ask| {
+            count.lock().unwrap().push(ask);
+            give.lock().unwrap().take()
+        });
+        let (url, seen) = observer().await;
+        let of = |secrets| Target { signing: Some(signed(Dialect::Standard, secrets)), ..target(&url, &[]) };
+        let webhook = Webhook::new(&config, false, &of(&[OLD]), refresh, &mut Clients::default(), clock()).unwrap();
+        let delivery = fixture::delivery(1, "exec_1", 1);
+        webhook.send(&delivery).await;
+        *fresh.lock().unwrap() = Some(of(&[NEW, OLD]));
+        webhook.send(&delivery).await;
+        let count =
+            |(headers, _): &(HeaderMap, String)| headers["webhook-signature"].to_str().unwrap().split(' ').count();
+        let counts: Vec<_> = seen.lock().unwrap().iter().map(count).collect();
+        assert_eq!(counts, if asked.is_empty() { [1, 1] } else { [1, 2] });
+        assert_eq!(*asks.lock().unwrap(), asked);
+    }
+}
+
+#[tokio::test]
+async fn a_cloudevent_is_signed_with_its_envelope() {
+    let (url, seen) = observer().await;
+    let target = Target { signing: Some(signed(Dialect::Velt, &["raw"])), ..target(&url, &[]) };
+    let config = config::Webhook { format: WebhookFormat::CloudEvents, ..config(ms(300)) };
+    let webhook = Webhook::new(&config, true, &target, never(), &mut Clients::default(), clock()).unwrap();
+    let mut delivery = fixture::delivery(1, "exec_1", 1);
+    delivery.output = Some(serde_json::value::RawValue::from_string(r#"{"a":1.50}"#.into()).unwrap());
+    webhook.send(&delivery).await;
+
+    let seen = seen.lock().unwrap();
+    let (headers, body) = &seen[0];
+    assert_eq!(headers["content-type"], "application/cloudevents+json");
+    assert!(body.starts_with(r#"{"specversion":"1.0","#) && body.contains(r#""output":{"a":1.50}"#), "{body}");
+    let id = delivery.event_id.as_str();
+    let message = Message { id, seconds: 0, attempt: 0, body: body.as_bytes() };
+    for (name, value) in Signer::new(Dialect::Velt, &["raw".into()]).unwrap().headers(&message) {
+        assert_eq!(headers[name], value, "{name}");
+    }
+}
+
 #[test]
 fn a_target_that_makes_no_sense_is_refused_without_showing_a_value() {
     for (target, expected) in [
@@ -198,8 +316,13 @@ fn a_target_that_makes_no_sense_is_refused_without_showing_a_value() {
         (target("mailto:t0ps3cret", &[]), TargetError::Url),
         (target("http://h/", &[("not a name", "v")]), TargetError::HeaderName("not a name".into())),
         (target("http://h/", &[("x-key", "t0ps3cret\n")]), TargetError::HeaderValue("x-key".into())),
+        (
+            Target { signing: Some(signed(Dialect::Standard, &["t0ps3cret"])), ..target("http://h/", &[]) },
+            TargetError::Key(KeyError::Prefix),
+        ),
     ] {
-        let error = Webhook::new(&config(ms(300)), false, &target, never(), &mut Clients::default()).unwrap_err();
+        let error =
+            Webhook::new(&config(ms(300)), false, &target, never(), &mut Clients::default(), clock()).unwrap_err();
         assert_eq!(error, expected);
         assert!(!error.to_string().contains("t0ps3cret"));
         assert!(!format!("{target:?}").contains("t0ps3cret"));
