@@ -148,25 +148,30 @@ impl Fleet {
         (0..).zip(&self.slots).filter_map(|(slot, watched)| Some((slot, watched.as_ref()?)))
     }
 
-    /// The next execution, in turn, that could be asked now; `not` only when there is no other.
+    /// The next execution, in turn, that could be asked now; `not` only when there is no other. One that is busy is another: it will be
+    /// free soon, and its answer tells more.
     pub fn next_in_turn(&mut self, not: Option<Slot>) -> Option<Slot> {
         let count = self.slots.len();
-        let mut fallback = None;
+        let (mut fallback, mut others) = (None, false);
         for step in 1..=count {
             let index = (self.turn + step) % count;
             let Some(watched) = &self.slots[index] else { continue };
-            if watched.standing != Standing::Watching || watched.busy || !watched.listed {
+            if watched.standing != Standing::Watching || !watched.listed {
                 continue;
             }
             let slot = Slot::try_from(index).ok()?;
             if Some(slot) == not {
-                fallback = Some(slot);
+                fallback = (!watched.busy).then_some(slot);
+                continue;
+            }
+            others = true;
+            if watched.busy {
                 continue;
             }
             self.turn = index;
             return Some(slot);
         }
-        fallback
+        fallback.filter(|_| !others)
     }
 }
 
@@ -207,6 +212,8 @@ mod tests {
         assert_eq!(turns, [1, 3, 1, 3]);
         fleet.get_mut(1).unwrap().busy = true;
         fleet.get_mut(3).unwrap().listed = false;
+        assert_eq!(fleet.next_in_turn(Some(0)), None, "another one will be free soon");
+        fleet.get_mut(1).unwrap().listed = false;
         assert_eq!(fleet.next_in_turn(Some(0)), Some(0), "nobody else is left");
         fleet.get_mut(0).unwrap().busy = true;
         assert_eq!(fleet.next_in_turn(None), None);

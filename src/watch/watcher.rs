@@ -362,14 +362,17 @@ impl Watcher {
                     Some(_) => {}
                 }
             }
+            let probed = match of {
+                Some(not) => Some(self.fleet.next_in_turn(not)?),
+                None => None,
+            };
             if let Err(until) = self.budget.take(now.elapsed) {
                 return Some(until);
             }
-            let slot = match of {
-                Some(not) => self.fleet.next_in_turn(not),
-                None => self.schedule.take(now.elapsed, self.patience()),
+            let slot = match probed {
+                Some(slot) => slot,
+                None => self.schedule.take(now.elapsed, self.patience())?,
             };
-            let slot = slot?;
             if of.is_some() {
                 self.schedule.remove(slot);
                 self.actions.push(Action::ReadCredentials);
