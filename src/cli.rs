@@ -6,6 +6,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind
 
 use crate::{
     config::{Given, LogFormat, Output, parse_duration},
+    route::SinkName,
+    store::LetterId,
     velt::model::ExecutionId,
 };
 
@@ -20,11 +22,13 @@ use crate::{
     max_term_width = 100,
     after_help = "\
 Examples:
-  velt-watch exec_1777374504255_xzy43k9q      watch one execution from this terminal
-  velt-watch --exit-status --timeout 2h ID    wait in a script: exit 0 only if it completed
+  velt-watch exec_1777374504255_xzy43k9q      watch one, here in this terminal
+  velt-watch --exit-status --timeout 2h ID    in a script: 0 if it completed
   velt-watch -c /etc/velt-watch/config.toml   run as a service
 Credentials: VELT_API_KEY and VELT_AUTH_TOKEN, or the same names with _FILE.
-Exit codes (README): 0 done, 10 failed, 11 cancelled, 12 timeout, 13 given up, 69 unreachable, 77 refused, 78 configuration."
+Exit codes: 0 done, 2 usage, 10 failed, 11 cancelled, 12 timeout, 13 given up,
+14 still running, 20 undelivered, 69 API unreachable, 74 state, 75 state in use,
+77 credentials refused, 78 configuration, 130 and 143 stopped by a signal."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -140,19 +144,78 @@ pub enum Command {
     Check,
     /// Show what is being watched, from the state on disk
     Status {
+        /// One JSON document, for programs
         #[arg(long)]
         json: bool,
     },
     /// Poll IDs again that were given up
     Retry {
+        /// As `velt-watch status` names them under Trouble
         #[arg(value_name = "EXECUTION_ID", required_unless_present = "all", value_parser = parse_plain_id)]
         ids: Vec<ExecutionId>,
         /// All that were given up
         #[arg(long, conflicts_with = "ids")]
         all: bool,
     },
+    /// List, show, replay or drop what a sink refused for good
+    #[command(subcommand, disable_help_subcommand = true)]
+    DeadLetters(DeadLetters),
+    /// Send one sample event to a sink, the way real ones go; lifts its stop
+    TestSink {
+        /// As the configuration calls it
+        #[arg(value_parser = sink_name)]
+        name: SinkName,
+    },
     /// Print a completion script for a shell
     Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DeadLetters {
+    /// One line each: number, sink, event, execution, reason, attempts, age
+    List {
+        #[command(flatten)]
+        filter: LettersFilter,
+        #[arg(long)]
+        json: bool,
+    },
+    /// One with its event, its times and the receiver's last answer
+    Show {
+        #[arg(value_parser = letter)]
+        number: LetterId,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Deliver again, at the end of the sink's queue; a running service notices
+    Replay(LettersArguments),
+    /// Forget for good
+    Drop(LettersArguments),
+}
+
+#[derive(Debug, Clone, Default, Args)]
+#[group(id = "filter", multiple = true)]
+pub struct LettersFilter {
+    /// Those of this sink
+    #[arg(long, value_name = "SINK", value_parser = sink_name)]
+    pub sink: Option<SinkName>,
+    /// Those of this execution
+    #[arg(long, value_name = "EXECUTION_ID", value_parser = parse_plain_id)]
+    pub execution: Option<ExecutionId>,
+    /// Those that have been dead for longer than this, such as 12h or 30d
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub older_than: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct LettersArguments {
+    /// As `list` tells them
+    #[arg(value_name = "NUMBER", required_unless_present = "all", conflicts_with = "filter", value_parser = letter)]
+    pub numbers: Vec<LetterId>,
+    /// All of them, or with the options below all that fit
+    #[arg(long, conflicts_with = "numbers")]
+    pub all: bool,
+    #[command(flatten)]
+    pub filter: LettersFilter,
 }
 
 /// An ID, or `-` for those on standard input.
@@ -202,6 +265,16 @@ fn parse_plain_id(text: &str) -> Result<ExecutionId, String> {
     text.parse::<ExecutionId>().map_err(|error| error.to_string())
 }
 
+fn letter(text: &str) -> Result<LetterId, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.map(LetterId).ok_or_else(|| "it is no number of a dead letter".into())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the shape of a value parser")]
+fn sink_name(text: &str) -> Result<SinkName, String> {
+    Ok(text.into())
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "write a number with its unit: 90s, 30m, 2h".into())
 }
@@ -215,6 +288,9 @@ mod tests {
         let mut command = Cli::command();
         command.clone().debug_assert();
         let help = command.render_help().to_string();
+        let wide: Vec<_> =
+            help.lines().skip_while(|line| *line != "Examples:").filter(|line| line.len() > 80).collect();
+        assert!(wide.is_empty(), "these wrap at 80 columns: {wide:#?}");
         assert!(help.lines().count() <= 40, "{} lines:\n{help}", help.lines().count());
     }
 
@@ -236,7 +312,26 @@ mod tests {
         assert!(matches!(parse("velt-watch -f list.txt check").unwrap().command, Some(Command::Check)));
         let retry = parse("velt-watch retry a b").unwrap().command;
         assert!(matches!(retry, Some(Command::Retry { ids, .. }) if ids.len() == 2));
+        let line = "velt-watch dead-letters replay --all --sink a --older-than 2d -c a.toml";
+        let replay = parse(line).unwrap().command;
+        assert!(matches!(replay, Some(Command::DeadLetters(DeadLetters::Replay(which))) if which.all));
+        for line in ["velt-watch dead-letters drop 3 1", "velt-watch --state s.db dead-letters show 7 --json"] {
+            assert!(matches!(parse(line).unwrap().command, Some(Command::DeadLetters(_))), "{line}");
+        }
         for line in [
+            "velt-watch dead-letters",
+            "velt-watch dead-letters replay",
+            "velt-watch dead-letters drop --sink a",
+            "velt-watch dead-letters drop 3 --sink a",
+            "velt-watch dead-letters drop 3 --all",
+            "velt-watch dead-letters drop 0",
+            "velt-watch dead-letters drop -- -1",
+            "velt-watch dead-letters show",
+            "velt-watch dead-letters show 1 2",
+            "velt-watch dead-letters list 3",
+            "velt-watch test-sink",
+            "velt-watch test-sink a b",
+            "velt-watch --once test-sink a",
             "velt-watch exec/1",
             "velt-watch --timeout 5",
             "velt-watch retry",

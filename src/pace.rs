@@ -34,13 +34,13 @@ impl fmt::Debug for Pace {
 
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
 pub enum PaceError {
-    #[error("initial_interval must be at least 10ms")]
+    #[error("must be at least 10ms")]
     InitialTooShort,
     #[error("max_interval must not be shorter than initial_interval")]
     MaxBelowInitial,
-    #[error("multiplier must be a number from 1 to 10")]
+    #[error("must be a number from 1 to 10")]
     Multiplier,
-    #[error("jitter must be a number from 0 to 1")]
+    #[error("must be a number from 0 to 1")]
     Jitter,
 }
 

@@ -39,6 +39,60 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
+/// Some JSON over many lines for people: the same numbers and the same order, and what acts in a string spelled as JSON escapes it.
+pub fn pretty_json(json: &str) -> String {
+    let mut pretty = String::with_capacity(2 * json.len());
+    let mut depth = 0_usize;
+    let mut in_string = false;
+    let mut escaped = false;
+    let mut chars = json.chars().filter(|c| !matches!(c, '\n' | '\r' | '\t')).peekable();
+    let line = |pretty: &mut String, depth: usize| {
+        pretty.push('\n');
+        pretty.extend(std::iter::repeat_n("  ", depth));
+    };
+    while let Some(c) = chars.next() {
+        if in_string {
+            in_string = escaped || c != '"';
+            escaped = c == '\\' && !escaped;
+            if acts(c) {
+                // OK because everything that acts is in the basic plane, which four digits can spell.
+                write!(pretty, "\\u{:04x}", u32::from(c)).expect("a String takes every write");
+            } else {
+                pretty.push(c);
+            }
+            continue;
+        }
+        match c {
+            ' ' => {}
+            '{' | '[' => {
+                pretty.push(c);
+                while chars.next_if_eq(&' ').is_some() {}
+                if let Some(end) = chars.next_if(|next| matches!(next, '}' | ']')) {
+                    pretty.push(end);
+                } else {
+                    depth += 1;
+                    line(&mut pretty, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut pretty, depth);
+                pretty.push(c);
+            }
+            ',' => {
+                pretty.push(c);
+                line(&mut pretty, depth);
+            }
+            ':' => pretty.push_str(": "),
+            c => {
+                in_string = c == '"';
+                pretty.push(c);
+            }
+        }
+    }
+    pretty
+}
+
 /// At most `most` characters of `text`; an ellipsis says that something is missing.
 pub fn shorten(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
@@ -116,6 +170,25 @@ mod tests {
         #[test]
         fn shortened_text_is_short(text in any::<String>(), most in 1_usize..50) {
             prop_assert!(shorten(&text, most).chars().count() <= most);
+        }
+    }
+
+    #[test]
+    fn json_over_many_lines() {
+        let json = r#"{"a":[],"b":{ },"c":[1.50,{"d":"{\"x,\\"}],"e": null}"#;
+        let pretty = "{\n  \"a\": [],\n  \"b\": {},\n  \"c\": [\n    1.50,\n    {\n      \"d\": \"{\\\"x,\\\\\"\n    }\n  ],\n  \"e\": null\n}";
+        assert_eq!(pretty_json(json), pretty);
+        assert_eq!(pretty_json("\"\u{202e}\u{2028}é👩\""), r#""\u202e\u2028é👩""#);
+    }
+
+    proptest! {
+        #[test]
+        fn pretty_json_says_the_same_and_nothing_in_it_acts(texts in any::<Vec<(String, i64)>>()) {
+            let texts: Vec<_> = texts.into_iter().map(|(text, number)| serde_json::json!({ text: [number] })).collect();
+            let value = serde_json::Value::from(texts);
+            let pretty = pretty_json(&value.to_string());
+            prop_assert!(!pretty.replace('\n', "").contains(acts));
+            prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&pretty).unwrap(), value);
         }
     }
 

@@ -117,13 +117,16 @@ fn signed(signing: &Signing, environment: &Environment) -> String {
     format!(", signed ({}, {of}{count} secret{plural})", signing.dialect)
 }
 
-/// Scheme and host of a URL: its path may hold a token.
+/// Scheme, host and port of a URL: its path may hold a token.
 fn host(url: &SecretSource, environment: &Environment) -> String {
     let url = url.read(environment).ok().and_then(|url| reqwest::Url::parse(url.expose_secret()).ok());
     url.map_or_else(
         || "an unreadable URL".into(),
         |url| match url.host_str() {
-            Some(host) => format!("{}://{host}/…", url.scheme()),
+            Some(host) => {
+                let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+                format!("{}://{host}{port}/…", url.scheme())
+            }
             None => "a URL without a host".into(),
         },
     )

@@ -1,15 +1,19 @@
-//! What a person asks beside the watching. These commands read, and `retry` writes, beside a running daemon; none of them watches.
+//! What a person asks beside the watching. These commands read, and some write, beside a running daemon; none of them
+//! watches.
 
 mod check;
+pub mod dead_letters;
 pub mod retry;
 pub mod status;
+mod table;
+mod test_sink;
 
 use std::io::{self, IsTerminal, Write};
 
 use clap::CommandFactory;
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{Cli, Command, DeadLetters},
     clock::Clock,
     config::{self, StatePath, secret::Environment},
     daemon::{Failure, open_state},
@@ -43,6 +47,20 @@ fn answer(command: &Command, cli: &Cli, environment: &Environment, out: &mut imp
             write!(out, "{retried}")?;
             Ok(if retried.has_unknown() { Exit::Usage } else { Exit::Done })
         }
+        Command::DeadLetters(action) => {
+            let changes = matches!(action, DeadLetters::Replay(_) | DeadLetters::Drop(_));
+            let mut store = open(cli, environment, if changes { Access::Write } else { Access::Read })?;
+            // A configuration that can't be read is no obstacle: its sinks only make a warning better.
+            let sinks = config::sinks(&cli.given(), environment).ok();
+            let setting = dead_letters::Setting {
+                now: Clock::system().now(),
+                width: terminal_width(),
+                sinks: sinks.map(|sinks| sinks.into_iter().map(|sink| sink.name).collect()),
+            };
+            dead_letters::run(&mut store, action, &setting, out)?;
+            Ok(Exit::Done)
+        }
+        Command::TestSink { name } => test_sink::run(cli, environment, name, out),
         Command::Completions { shell } => {
             let mut script = vec![];
             clap_complete::generate(*shell, &mut Cli::command(), "velt-watch", &mut script);
@@ -62,13 +80,17 @@ fn open(cli: &Cli, environment: &Environment, access: Access) -> Result<SqliteSt
     Ok(open_state(&path, access)?)
 }
 
+/// Where there is no terminal, or it doesn't say how wide it is.
+const PAGE: usize = 100;
+
 /// How wide an answer may be: as the terminal, or as a page where there is none.
 fn width() -> usize {
-    const PAGE: usize = 100;
-    if !io::stdout().is_terminal() {
-        return PAGE;
-    }
-    terminal_size::terminal_size().map_or(PAGE, |(width, _)| width.0.into())
+    terminal_width().unwrap_or(PAGE)
+}
+
+/// `None` where programs read.
+fn terminal_width() -> Option<usize> {
+    io::stdout().is_terminal().then(|| terminal_size::terminal_size().map_or(PAGE, |(width, _)| width.0.into()))
 }
 
 fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -2,7 +2,6 @@
 //!
 //! What waits for a human comes first, longest wait first: that is what people ask for. Names come from the API and are escaped.
 
-mod table;
 #[cfg(test)]
 mod tests;
 
@@ -10,7 +9,7 @@ use std::io;
 
 use serde::Serialize;
 
-use self::table::{Column, Table};
+use super::table::{Column, Table};
 use crate::{
     clock::Time,
     daemon::Failure,

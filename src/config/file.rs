@@ -439,7 +439,7 @@ fn in_flight(table: &Table<'_>, default: usize) -> NonZeroUsize {
 /// `initial_interval`, `max_interval`, `multiplier` and `jitter`. Each is tried alone, beside the defaults of the others, so that all that
 /// is wrong is told; then together, since two may only be wrong beside each other.
 fn pace(table: &Table<'_>, mut initial: Duration, mut max: Duration, mut multiplier: f64, mut jitter: f64) -> Pace {
-    // The message is the pace's own: it names the range.
+    // The message is the pace's own; the key stands before it.
     let refuse = |found: &Found<()>, error: PaceError, default: String| {
         table.refuse(found, error.to_string(), Some(&format!("the default is {default}")));
     };

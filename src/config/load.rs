@@ -9,7 +9,7 @@ use std::{
 use toml::de::DeTable;
 
 use super::{
-    Config, SecretSource, Sink, SinkKind, StatePath, StdoutFormat,
+    Config, SecretSource, Sink, SinkKind, State, StatePath, StdoutFormat,
     file::{Parsed, Surroundings, check_api_url},
     reader::{Problem, Report, Table},
     secret::Environment,
@@ -111,6 +111,15 @@ pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigEr
         // A look by hand must never meet the service's sinks.
         config.sinks.clear();
         warnings.clear();
+        // Nor end, wait or log as the service does.
+        let (Parsed { config: defaults, .. }, _) = parse(None, "", environment);
+        config = Config {
+            watch: defaults.watch,
+            state: State { path: config.state.path, ..defaults.state },
+            log: defaults.log,
+            daemon: defaults.daemon,
+            ..config
+        };
     }
     if given.ids {
         config.watch.executions.clear();
@@ -119,7 +128,11 @@ pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigEr
     if let Some(path) = &given.watch_file {
         config.watch.file = Some(path.clone());
     }
-    if !given.ids && config.watch.executions.is_empty() && config.watch.file.is_none() {
+    if !given.ids
+        && config.watch.executions.is_empty()
+        && config.watch.file.is_none()
+        && !problems.iter().any(may_hide_sources)
+    {
         let hint =
             "name execution IDs, or a watch file with -f, or watch.executions or watch.file in the configuration";
         problems.push(outside("watch", "there is nothing to watch".into(), Some(hint.into())));
@@ -141,6 +154,19 @@ pub fn state_path(given: &Given, environment: &Environment) -> Result<StatePath,
         problems.into_iter().filter(|problem| problem.key.is_empty() || problem.key.starts_with("state")).collect();
     let path = choose_state(given, environment, parsed.state_path, false, &mut problems);
     if problems.is_empty() { Ok(path) } else { Err(ConfigErrors(problems)) }
+}
+
+/// The sinks alone, for a command that only tries one: credentials and sources may be missing, and what is wrong elsewhere in the
+/// file is not its business.
+pub fn sinks(given: &Given, environment: &Environment) -> Result<Vec<Sink>, ConfigErrors> {
+    let file = find(given, environment);
+    let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
+    let (parsed, problems) = parse(file.as_deref(), &text, environment);
+    let problems: Vec<Problem> =
+        problems.into_iter().filter(|problem| problem.key.is_empty() || problem.key.starts_with("sink")).collect();
+    let mut sinks = parsed.config.sinks;
+    add_stdout(&mut sinks, given);
+    if problems.is_empty() { Ok(sinks) } else { Err(ConfigErrors(problems)) }
 }
 
 fn find(given: &Given, environment: &Environment) -> Option<PathBuf> {
@@ -180,6 +206,13 @@ fn parse(file: Option<&Path>, text: &str, environment: &Environment) -> (Parsed,
         problems.retain(|problem| problem.key.is_empty());
     }
     (parsed, problems)
+}
+
+/// A problem that may be why no source was found: a file that couldn't be read to its end, a section that nobody knows (`[wacth]`), or
+/// one of the sources themselves.
+fn may_hide_sources(problem: &Problem) -> bool {
+    let key = problem.key.as_str();
+    problem.place.is_some() && (!key.contains('.') || key.starts_with("watch."))
 }
 
 fn outside(key: &str, what: String, hint: Option<String>) -> Problem {

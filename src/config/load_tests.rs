@@ -282,7 +282,7 @@ fn no_error_shows_a_secret() {
 #[test]
 fn a_look_by_hand_takes_only_api_and_poll_and_keeps_nothing() {
     let text = "[api]\nurl = \"https://other.example\"\n[poll]\nrate_limit = 1\n[state]\npath = \"service.db\"\n[watch]\nfile = \"list\"\n\
-        [[sink]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"https://h/\"\n";
+        exit_when_done = false\nnot_found_grace = \"1h\"\n[log]\nlevel = \"error\"\n[daemon]\nshutdown_grace = \"1h\"\n[[sink]]\nname = \"hook\"\ntype = \"webhook\"\nurl = \"https://h/\"\n";
     let case = Case::new(text);
     let config = case.folder.path().join("xdg/velt-watch/config.toml");
     fs::create_dir_all(config.parent().unwrap()).unwrap();
@@ -303,6 +303,9 @@ fn a_look_by_hand_takes_only_api_and_poll_and_keeps_nothing() {
     assert_eq!(by_hand.poll.rate_limit, Rate::try_new(1.0).unwrap());
     assert_eq!(by_hand.state.path, StatePath::Memory);
     assert_eq!(by_hand.watch.file, None);
+    assert_eq!(by_hand.watch.exit_when_done, None, "the service's word about its own end");
+    assert_eq!((by_hand.watch.not_found_grace.as_secs(), by_hand.daemon.shutdown_grace.as_secs()), (120, 10));
+    assert_eq!(by_hand.log.level, "info");
     assert_eq!(by_hand.sinks.len(), 1);
     assert!(matches!(by_hand.sinks[0].kind, SinkKind::Stdout { format: StdoutFormat::Json }));
 
@@ -414,6 +417,16 @@ fn a_configuration_with_secrets_that_others_can_read_is_warned_about() {
 fn a_named_file_that_is_missing_and_no_source_at_all_are_errors() {
     let mut case = Case::new("");
     assert!(case.load().unwrap_err().to_string().contains("nothing to watch"));
+    for (text, is_told) in [
+        ("[poll]\njitter = 3\n", true),
+        ("[watch\nfile = \"list\"\n", false),
+        ("[wacth]\nfile = \"list\"\n", false),
+        ("[watch]\nfiel = \"list\"\n", false),
+        ("[watch]\nexecutions = [\"a/b\"]\n", false),
+    ] {
+        let told = Case::new(text).load().unwrap_err().to_string();
+        assert_eq!(told.contains("nothing to watch"), is_told, "{told}");
+    }
     case.given.config = Some("/nowhere/config.toml".into());
     assert!(case.load().unwrap_err().to_string().contains("/nowhere/config.toml: can't be read"));
 }

@@ -9,8 +9,8 @@ pub mod secret;
 
 pub use file::check_webhook_url;
 pub use key::{Dialect, KeyError};
-pub use load::{ConfigErrors, Given, Loaded, Output, load, state_path};
-pub use reader::{Problem, parse_duration};
+pub use load::{ConfigErrors, Given, Loaded, Output, load, sinks, state_path};
+pub use reader::{Problem, nearest, parse_duration};
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 

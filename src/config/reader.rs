@@ -354,7 +354,13 @@ impl<'a> Table<'a> {
     /// Says which keys nobody knows.
     pub(super) fn finish(self) {
         let Some(table) = self.keys else { return };
-        let known = self.asked.borrow();
+        let mut known: Vec<&str> = vec![];
+        for name in self.asked.borrow().iter().copied() {
+            // A key may be asked for twice.
+            if !known.contains(&name) {
+                known.push(name);
+            }
+        }
         for key in table.keys() {
             let name = key.get_ref().as_ref();
             if !known.contains(&name) {
@@ -397,7 +403,7 @@ fn quoted(words: &[&str]) -> String {
 }
 
 /// `did you mean …`, where something known is near.
-fn nearest(name: &str, known: &[&str]) -> Option<String> {
+pub fn nearest(name: &str, known: &[&str]) -> Option<String> {
     let distance = |candidate: &&&str| strsim::osa_distance(name, candidate);
     let best = known.iter().min_by_key(distance)?;
     // Two slips of the finger, but never a different word: `evn` is `env`, `foo` is not.

@@ -1,8 +1,12 @@
 //! The list of what to watch, from all its sources, kept up to date.
 
-use std::{collections::HashSet, mem};
+use std::{collections::HashSet, mem, time::Duration};
 
-use tracing::warn;
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::timeout,
+};
+use tracing::{info, warn};
 
 use super::Failure;
 use crate::{
@@ -12,13 +16,22 @@ use crate::{
     watch::list::{Entry, List, Look, WatchFile},
 };
 
+/// A look that takes longer goes on by itself: everything else must not wait for it.
+const LOOK_WAIT: Duration = Duration::from_millis(500);
+/// At start and at a reload there is nothing to do without the list; a file system that hangs is told.
+const OPEN_WAIT: Duration = Duration::from_secs(5);
+
 pub(super) struct Lister {
     /// From arguments, standard input and `watch.executions`.
     fixed: Vec<Entry>,
     file: Option<WatchFile>,
+    /// A look under way, with the file; on a thread of its own, since files can be slow.
+    looking: Option<JoinHandle<(WatchFile, Look)>>,
     from_file: Vec<Entry>,
     /// Lines that were warned about, so that an unchanged bad line is not told again with every edit.
     warned: HashSet<String>,
+    /// The watch file could not be read, and that was told.
+    vanished: bool,
     stamps: Option<[Option<Stamp>; 2]>,
 }
 
@@ -28,8 +41,10 @@ impl Lister {
         Self {
             fixed: ids.iter().cloned().chain(configured).collect(),
             file: config.watch.file.as_ref().map(WatchFile::new),
+            looking: None,
             from_file: vec![],
             warned: HashSet::new(),
+            vanished: false,
             stamps: None,
         }
     }
@@ -37,12 +52,15 @@ impl Lister {
     /// The list at start. A watch file that can't be read is a mistake in the configuration here, not yet something that vanished.
     pub(super) async fn open(&mut self) -> Result<Vec<Entry>, Failure> {
         if let Some(mut file) = self.file.take() {
-            let (file, opened) = blocking(move || {
+            let path = file.path().display().to_string();
+            let opening = spawn_blocking(move || {
                 let opened = file.open();
                 (file, opened)
-            })
-            .await;
-            let path = file.path().display().to_string();
+            });
+            let late =
+                || Failure::Wiring(format!("watch.file: {path} can't be read within {}", plain::duration(OPEN_WAIT)));
+            let opened = timeout(OPEN_WAIT, opening).await.map_err(|_| late())?;
+            let (file, opened) = opened.expect("reading a file does not panic");
             self.file = Some(file);
             let list = opened.map_err(|error| Failure::Wiring(format!("watch.file: {path} can't be read: {error}")))?;
             self.take(list);
@@ -57,17 +75,18 @@ impl Lister {
 
     /// The list, if it has changed since the last look.
     pub(super) async fn look(&mut self) -> Option<Vec<Entry>> {
-        let mut file = self.file.take()?;
-        let (file, look) = blocking(move || {
-            let look = file.look();
-            (file, look)
-        })
-        .await;
+        let (file, look) = self.found().await?;
         let path = file.path().display().to_string();
+        let is_back = self.vanished && !file.is_missing();
         self.file = Some(file);
+        if is_back {
+            self.vanished = false;
+            info!("the watch file {path} can be read again");
+        }
         match look {
             Look::Unchanged => None,
             Look::Vanished(why) => {
+                self.vanished = true;
                 warn!("the watch file {path} can't be read; the last list stays in force: {}", plain::escape(&why));
                 None
             }
@@ -76,6 +95,20 @@ impl Lister {
                 Some(self.entries())
             }
         }
+    }
+
+    /// What a look finds; `None` while there is no file or the look takes long (a network file system that hangs): it goes on meanwhile.
+    async fn found(&mut self) -> Option<(WatchFile, Look)> {
+        if let Some(mut file) = self.file.take() {
+            self.looking = Some(spawn_blocking(move || {
+                let look = file.look();
+                (file, look)
+            }));
+        }
+        let looking = self.looking.as_mut()?;
+        let found = timeout(LOOK_WAIT, looking).await.ok()?;
+        self.looking = None;
+        Some(found.expect("looking at a file does not panic"))
     }
 
     fn take(&mut self, list: List) {
@@ -95,7 +128,8 @@ impl Lister {
     }
 
     /// Other sources from now on (a reload); the watch file's last list stays until the new one is read.
-    pub(super) async fn replace(&mut self, other: Self) -> Result<Vec<Entry>, Failure> {
+    pub(super) async fn replace(&mut self, mut other: Self) -> Result<Vec<Entry>, Failure> {
+        other.file = other.file.map(|file| file.anew(self.file.clone()));
         let old = mem::replace(self, other);
         match self.open().await {
             Ok(entries) => Ok(entries),
@@ -122,9 +156,4 @@ impl Lister {
         let before = self.stamps.replace(stamps);
         before.is_some_and(|before| before != stamps)
     }
-}
-
-/// Files can be slow (a network file system): never on the runtime's threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("reading a list does not panic")
 }

@@ -16,6 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+pub(crate) use self::sinks::one as sink;
 use self::{
     end::{Delivered, verdict},
     list::Lister,
@@ -54,14 +55,19 @@ pub struct Order {
 
 impl Order {
     pub fn new(cli: &Cli, ids: Vec<Entry>, given: Given, loaded: Loaded, environment: Environment) -> Self {
-        let watch = &loaded.config.watch;
-        let mode = match watch.exit_when_done {
-            _ if cli.once => Mode::Once,
-            Some(true) => Mode::UntilDone,
-            None if watch.file.is_none() => Mode::UntilDone,
-            Some(false) | None => Mode::Forever,
-        };
+        let mode = mode(cli.once, &loaded.config);
         Self { ids, given, environment, mode, timeout: cli.timeout, exit_status: cli.exit_status, loaded }
+    }
+}
+
+/// When the watching is over, by what was asked for and what can still change.
+fn mode(once: bool, config: &Config) -> Mode {
+    let watch = &config.watch;
+    match watch.exit_when_done {
+        _ if once => Mode::Once,
+        Some(true) => Mode::UntilDone,
+        None if watch.file.is_none() => Mode::UntilDone,
+        Some(false) | None => Mode::Forever,
     }
 }
 
@@ -144,6 +150,8 @@ const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// How often `systemctl status` is brought up to date.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
+/// So long a pass insists on a state that fails in passing.
+const ONCE_INSISTS: Duration = Duration::from_secs(20);
 /// An answer from the watcher or the state that takes longer is no sign of life.
 const LIFE_SIGN: Duration = Duration::from_secs(5);
 
@@ -151,11 +159,13 @@ const LIFE_SIGN: Duration = Duration::from_secs(5);
 pub async fn run(order: Order, store: SqliteStore) -> Result<Exit, Failure> {
     let signals = Signals::new()?;
     let (handle, _thread) = Handle::spawn(store)?;
+    // A service waits for a full disk to have room again; a pass has an end.
+    let handle = if order.mode == Mode::Once { handle.impatient(ONCE_INSISTS) } else { handle };
     let clock = Clock::system();
     let mut lister = Lister::new(&order.ids, &order.loaded.config);
     let mut entries = lister.open().await?;
-    if order.mode == Mode::Once && lister.is_unsettled() {
-        // A pass has no later look: the second one that a last line without an end needs comes now.
+    if order.mode != Mode::Forever && lister.is_unsettled() {
+        // A run that ends by itself may have no later look: the second one that a last line without an end needs comes now.
         sleep(LOOK_EVERY).await;
         entries = lister.look().await.unwrap_or(entries);
     }
@@ -293,7 +303,7 @@ impl Daemon {
         self.last_status = Some(Instant::now());
         self.ask_report().await;
         if self.order.mode == Mode::Forever {
-            info!("watching");
+            info!("{}", self.status_line());
         }
         systemd::ready(&self.status_line());
     }
@@ -403,12 +413,20 @@ impl Daemon {
     async fn log_summary(&mut self) {
         self.ask_report().await;
         info!("{}", self.status_line());
+        // The sinks count their queues now and then, and a stopped one not at all: who asks gets the truth of this moment.
+        let queues = self.store.read(|store| store.queues()).await.unwrap_or_default();
         for sink in self.dispatcher.as_ref().map(Dispatcher::summary).unwrap_or_default() {
+            let queue = queues.iter().find(|queue| queue.sink == sink.name);
+            let pending = queue.map_or(0, |queue| queue.pending);
+            let dead = match queue.map_or(0, |queue| queue.dead) {
+                0 => String::new(),
+                dead => format!(", {dead} dead"),
+            };
             let failing = match (&sink.failing_since, &sink.last_answer) {
                 (Some(since), Some(answer)) => format!(", failing since {since}: {answer}"),
                 _ => String::new(),
             };
-            info!("sink {}: {} pending, {} accepted{failing}", sink.name, sink.pending, sink.accepted);
+            info!("sink {}: {pending} pending{dead}, {} accepted{failing}", sink.name, sink.accepted);
         }
     }
 
@@ -436,14 +454,23 @@ impl Daemon {
         self.stop.cancel();
         let Self { watching, dispatcher, specs, store, clock, mut signals, report, order, .. } = self;
         let close = close(watching, ended, deadline, async |by_itself| match dispatcher {
-            // One pass: each due delivery is tried once.
-            None => deliver::once(specs, store, clock, grace, CancellationToken::new()).await.into(),
+            // One pass: each due delivery is tried once. Told to stop, it has what is left of the grace.
+            None => {
+                let stop = CancellationToken::new();
+                let left = deadline.saturating_duration_since(Instant::now());
+                let grace = if cause.is_some() { left } else { grace };
+                if cause.is_some() {
+                    stop.cancel();
+                }
+                deliver::once(specs, store, clock, grace, stop).await.into()
+            }
             Some(dispatcher) => deliver(dispatcher, by_itself, cause, deadline).await,
         });
+        let signalled = matches!(cause, Some(end::Cause::Signal(_)));
         let closed = tokio::select! {
             biased;
             closed = close => closed,
-            stop = second(&mut signals) => {
+            stop = second(&mut signals, signalled) => {
                 warn!("stopped at once; what was under way is kept for the next start");
                 return Ok(end::signalled(stop));
             }
@@ -518,11 +545,16 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// The next signal that asks to stop; a reload makes no sense any more.
-async fn second(signals: &mut Signals) -> Stop {
+/// The second signal that asks to stop; a reload makes no sense any more. Where the end began without one, the first asks for what
+/// is being done already.
+async fn second(signals: &mut Signals, mut signalled: bool) -> Stop {
     loop {
         if let Wish::Stop(stop) = signals.next().await {
-            return stop;
+            if signalled {
+                return stop;
+            }
+            signalled = true;
+            info!("stopping already, what is due is still delivered; a second signal stops at once");
         }
     }
 }
@@ -552,5 +584,6 @@ fn world(config: &Config, environment: &Environment, store: Handle, clock: Clock
 }
 
 fn settings(config: &Config, mode: Mode) -> Settings {
-    Settings { poll: config.poll.clone(), not_found_grace: config.watch.not_found_grace, mode }
+    let keeps_state = config.state.path != StatePath::Memory;
+    Settings { poll: config.poll.clone(), not_found_grace: config.watch.not_found_grace, keeps_state, mode }
 }

@@ -2,10 +2,13 @@
 
 use tracing::{error, info, warn};
 
-use super::{Daemon, Failure, Lister, settings, sinks, tell, world};
+use super::{Daemon, Failure, Lister, mode, settings, sinks, tell, world};
 use crate::{
     config, systemd,
-    watch::run::{Command, Reconfigured},
+    watch::{
+        run::{Command, Reconfigured},
+        watcher::Mode,
+    },
 };
 
 impl Daemon {
@@ -30,6 +33,7 @@ impl Daemon {
         let specs = sinks::specs(&loaded.config, &self.order.environment, &self.stream, &self.clock)?;
         let entries = self.lister.replace(Lister::new(&self.order.ids, &loaded.config)).await?;
         loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
+        self.order.mode = mode(self.order.mode == Mode::Once, &loaded.config);
         let settings = settings(&loaded.config, self.order.mode);
         if let Some(dispatcher) = &mut self.dispatcher {
             dispatcher.reload(specs.clone());

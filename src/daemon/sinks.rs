@@ -35,22 +35,33 @@ pub(super) fn specs(
     clock: &Clock,
 ) -> Result<Vec<SinkSpec>, Failure> {
     let mut clients = Clients::default();
-    config
-        .sinks
-        .iter()
-        .map(|sink| match &sink.kind {
-            SinkKind::Stdout { format } => Ok(SinkSpec::stdout(sink, *format, stream.press()?)),
-            SinkKind::Webhook(webhook) => {
-                let wrong = |what: String| Failure::Wiring(format!("sink {}: {what}", sink.name));
-                // Before the first reading: a change in between is seen later.
-                let again = Again::new(sink.name.clone(), webhook, environment);
-                let target = resolve(webhook, environment).map_err(wrong)?;
-                let refresh = Arc::new(move |ask| again.read(ask));
-                SinkSpec::webhook(sink, webhook, &target, refresh, &mut clients, clock.clone())
-                    .map_err(|error| wrong(error.to_string()))
-            }
-        })
-        .collect()
+    config.sinks.iter().map(|sink| spec(sink, environment, stream, clock, &mut clients)).collect()
+}
+
+/// One sink alone, for a process that has no other.
+pub(crate) fn one(sink: &config::Sink, environment: &Environment, clock: &Clock) -> Result<SinkSpec, Failure> {
+    spec(sink, environment, &Stream::default(), clock, &mut Clients::default())
+}
+
+fn spec(
+    sink: &config::Sink,
+    environment: &Environment,
+    stream: &Stream,
+    clock: &Clock,
+    clients: &mut Clients,
+) -> Result<SinkSpec, Failure> {
+    match &sink.kind {
+        SinkKind::Stdout { format } => Ok(SinkSpec::stdout(sink, *format, stream.press()?)),
+        SinkKind::Webhook(webhook) => {
+            let wrong = |what: String| Failure::Wiring(format!("sink {}: {what}", sink.name));
+            // Before the first reading: a change in between is seen later.
+            let again = Again::new(sink.name.clone(), webhook, environment);
+            let target = resolve(webhook, environment).map_err(wrong)?;
+            let refresh = Arc::new(move |ask| again.read(ask));
+            SinkSpec::webhook(sink, webhook, &target, refresh, clients, clock.clone())
+                .map_err(|error| wrong(error.to_string()))
+        }
+    }
 }
 
 /// Reads the secrets of a webhook again.

@@ -251,7 +251,7 @@ impl Desk {
                 self.failed(
                     &delivery,
                     &answer,
-                    "stays queued; the sink is stopped until its configuration changes, a reload, or test-sink",
+                    "stays queued; the sink is stopped until its configuration changes or a reload (SIGHUP)",
                 );
                 self.stop(&delivery, &sending, &answer, wall);
             }

@@ -31,6 +31,7 @@ mod signature;
 mod status;
 mod stdout;
 mod text;
+mod trial;
 mod webhook;
 mod worker;
 
@@ -56,6 +57,7 @@ pub use signature::Signer;
 pub use status::{SinkState, SinkSummary};
 pub use stdout::{Stdout, unbuffered};
 pub use text::line as text_line;
+pub use trial::attempt;
 pub use webhook::{Ask, Refresh, SigningSecrets, Target, TargetError, Webhook};
 
 /// Where events are sent one at a time. One attempt a call: no retries of its own, and an end to every wait.

@@ -259,7 +259,7 @@ impl Printer {
     }
 }
 
-fn line(delivery: &Delivery, printing: &Printing) -> String {
+pub(super) fn line(delivery: &Delivery, printing: &Printing) -> String {
     match printing.format {
         StdoutFormat::Json => format!("{}\n", body::json(delivery, printing.include_output)),
         StdoutFormat::Text => format!("{}\n", text::line(&delivery.json)),

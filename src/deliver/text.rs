@@ -46,8 +46,9 @@ fn of(event: &Event) -> String {
         let words: Vec<_> = [&failure.code, &failure.message].into_iter().flatten().map(|text| escape(text)).collect();
         let _ = write!(line, " [{}]", words.join(": "));
     }
-    if let (Some(from), Some(to)) = (&data.from, &data.to) {
-        let _ = write!(line, ", {} → {}", escape(from), escape(to));
+    // The new status has been told: the line has to fit a terminal.
+    if let Some(from) = &data.from {
+        let _ = write!(line, ", was {}", escape(from));
     }
     if let Some(took) = took(event) {
         let _ = write!(line, ", took {}", plain::duration(took));
@@ -91,7 +92,7 @@ mod tests {
             line(&event.to_json())
         };
         for (line, expected) in [
-            (step(&|_| ()), "2026-11-23T16:04:06Z exec_1: human-legal waiting, running → waiting"),
+            (step(&|_| ()), "2026-11-23T16:04:06Z exec_1: human-legal waiting, was running"),
             (
                 step(&|event| {
                     event.kind = "step.completed".into();
@@ -102,7 +103,7 @@ mod tests {
                     step.decision = Some("approve".into());
                     step.completed_at = Some("2026-11-23T18:05:06Z".parse().unwrap());
                 }),
-                "2026-11-23T16:04:06Z Q2 launch copy: human-legal completed (approve), waiting → completed, took 2h 1m",
+                "2026-11-23T16:04:06Z Q2 launch copy: human-legal completed (approve), was waiting, took 2h 1m",
             ),
             (
                 step(&|event| {
@@ -131,7 +132,7 @@ mod tests {
                     event.data.step.as_mut().unwrap().error =
                         Some(serde_json::from_str(r#"{"code":"E1","message":"no\nway"}"#).unwrap());
                 }),
-                "2026-11-23T16:04:06Z exec_1: human-legal failed [E1: no\\u{a}way], running → failed",
+                "2026-11-23T16:04:06Z exec_1: human-legal failed [E1: no\\u{a}way], was running",
             ),
             (line("{\"x\":\u{1b}}"), "{\"x\":\\u{1b}}"),
         ] {

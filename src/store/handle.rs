@@ -7,6 +7,7 @@ use std::{
     fmt, io,
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -31,6 +32,8 @@ pub struct Handle {
     way: Way,
     committed: Committed,
     pub(super) complaints: Complaints,
+    /// How long who insists does so; `None` for ever.
+    pub(super) patience: Option<Duration>,
 }
 
 #[derive(Clone)]
@@ -64,6 +67,7 @@ impl Handle {
             way: Way::Inline(Arc::new(Mutex::new(Box::new(store)))),
             committed: Committed::default(),
             complaints: Complaints::default(),
+            patience: None,
         }
     }
 
@@ -73,7 +77,13 @@ impl Handle {
         let committed = Committed::default();
         let worker = Worker { store: Box::new(store), committed: committed.clone() };
         let thread = thread::Builder::new().name("store".into()).spawn(move || worker.run(queue))?;
-        Ok((Self { way: Way::Thread(jobs), committed, complaints: Complaints::default() }, thread))
+        Ok((Self { way: Way::Thread(jobs), committed, complaints: Complaints::default(), patience: None }, thread))
+    }
+
+    /// A way to the same store for who can't wait for ever: insisting ends after `patience`.
+    #[must_use]
+    pub fn impatient(self, patience: Duration) -> Self {
+        Self { patience: Some(patience), ..self }
     }
 
     /// Applies `writes` durably, together with whatever else waits, in one transaction.

@@ -8,7 +8,7 @@ pub mod memory;
 mod persist;
 mod sqlite;
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{collections::HashSet, fmt, path::PathBuf};
 
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -126,6 +126,15 @@ pub enum Write {
         sink: SinkName,
         at: Time,
     },
+    /// Deliver these dead letters anew: each becomes a delivery at the end of its sink's queue. Those that are gone are left alone.
+    ReplayDead {
+        letters: Vec<LetterId>,
+        at: Time,
+    },
+    /// Forget these dead letters. Those that are gone are left alone.
+    DropDead {
+        letters: Vec<LetterId>,
+    },
     /// A fact about the world outside that must outlive a restart, under a name.
     Note {
         name: &'static str,
@@ -205,6 +214,49 @@ impl DeadReason {
             Self::SinkRemoved => "sink-removed",
         }
     }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Refused, Self::Expired, Self::SinkRemoved].into_iter().find(|reason| reason.as_str() == text)
+    }
+}
+
+/// The number that people call a dead letter by. Never used twice in one state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LetterId(pub i64);
+
+impl fmt::Display for LetterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A delivery that is not tried any more by itself.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    pub id: LetterId,
+    pub sink: SinkName,
+    pub execution: ExecutionId,
+    /// What the watch file calls the execution now.
+    pub label: Option<Box<str>>,
+    pub event_id: EventId,
+    /// The event's type.
+    pub kind: Box<str>,
+    pub sequence: u64,
+    pub reason: DeadReason,
+    pub attempts: u32,
+    pub last_answer: Option<String>,
+    /// When its delivery was committed.
+    pub enqueued_at: Time,
+    pub died_at: Time,
+}
+
+/// Which dead letters are meant; the default means all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadFilter {
+    pub sink: Option<SinkName>,
+    pub execution: Option<ExecutionId>,
+    /// Only those that have been dead since before this moment.
+    pub died_before: Option<Time>,
 }
 
 /// The deliveries of a sink that may be tried now, and when to look again.
@@ -316,6 +368,12 @@ pub trait Store: Send {
 
     /// Every sink that has something pending, dead or stopped.
     fn queues(&mut self) -> Result<Vec<Queue>, StoreError>;
+
+    /// The dead letters that `filter` means, oldest first.
+    fn dead_letters(&mut self, filter: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// One dead letter with its event's JSON, if there is one of this number.
+    fn dead_letter(&mut self, id: LetterId) -> Result<Option<(DeadLetter, Box<str>)>, StoreError>;
 
     /// Every execution with all that is remembered of it, by id.
     fn everything(&mut self) -> Result<Vec<Remembered>, StoreError>;

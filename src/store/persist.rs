@@ -18,12 +18,13 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Complaints(Arc<Mutex<Option<Instant>>>);
 
 impl Handle {
-    /// Writes durably, however long it takes: tries again while the store fails in passing. Only a store that is lost is an error.
+    /// Writes durably, however long it takes: tries again while the store fails in passing. Only a store that is lost is an error, or
+    /// one that outlasts the patience of [`Handle::impatient`].
     pub async fn persist(&self, writes: Vec<Write>) -> Result<(), StoreError> {
         let mut patience = self.patience();
         loop {
             match self.write(writes.clone()).await {
-                Err(error) if error.is_passing() => patience.wait(&error).await,
+                Err(error) if error.is_passing() && !patience.is_over() => patience.wait(&error).await,
                 result => return patience.end(result),
             }
         }
@@ -37,7 +38,7 @@ impl Handle {
         let mut patience = self.patience();
         loop {
             match self.read(ask.clone()).await {
-                Err(error) if error.is_passing() => patience.wait(&error).await,
+                Err(error) if error.is_passing() && !patience.is_over() => patience.wait(&error).await,
                 result => return patience.end(result),
             }
         }
@@ -46,7 +47,8 @@ impl Handle {
     fn patience(&self) -> Patience {
         let pace = Pace::try_new(Duration::from_millis(250), Duration::from_secs(30), 2.0, 0.0)
             .expect("these constants are within the bounds of a pace");
-        Patience { complaints: self.complaints.clone(), wait: pace.initial(), pace }
+        let until = self.patience.map(|patience| Instant::now() + patience);
+        Patience { complaints: self.complaints.clone(), wait: pace.initial(), pace, until }
     }
 }
 
@@ -55,6 +57,7 @@ struct Patience {
     complaints: Complaints,
     pace: Pace,
     wait: Duration,
+    until: Option<Instant>,
 }
 
 impl Patience {
@@ -62,6 +65,11 @@ impl Patience {
         self.complaints.failed(error);
         sleep(self.wait).await;
         self.wait = self.pace.next(self.wait);
+    }
+
+    /// The next wait would be longer than the patience.
+    fn is_over(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() + self.wait > until)
     }
 
     fn end<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {

@@ -1,9 +1,11 @@
 //! The state in SQLite: one file in WAL mode, synced at every commit.
 //!
-//! `open.rs` says whom it lets in, `executions.rs` what is remembered, `outbox.rs` what is still to be told, `columns.rs` how our types
+//! `open.rs` says whom it lets in, `executions.rs` what is remembered, `outbox.rs` what is still to be told, `dead.rs` what
+//! could not be, `columns.rs` how our types
 //! stand in columns. No other file of the program knows SQL. A file that can't be used is never replaced and never repaired.
 
 mod columns;
+mod dead;
 mod executions;
 mod open;
 mod outbox;
@@ -18,7 +20,10 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
 
-use super::{Delivery, Due, Known, Memory, Queue, Remembered, Stopped, Store, StoreError, Write};
+use super::{
+    DeadFilter, DeadLetter, Delivery, Due, Known, LetterId, Memory, Queue, Remembered, Stopped, Store, StoreError,
+    Write,
+};
 use crate::{clock::Time, route::SinkName, velt::model::ExecutionId};
 
 pub use open::Access;
@@ -100,6 +105,8 @@ impl Store for SqliteStore {
                     }
                     Write::StartSink { sink } => outbox::start(transaction, sink)?,
                     Write::RemoveSink { sink, at } => outbox::remove(transaction, sink, *at)?,
+                    Write::ReplayDead { letters, at } => dead::replay(transaction, letters, *at)?,
+                    Write::DropDead { letters } => dead::forget(transaction, letters)?,
                     Write::Note { name, value } => {
                         transaction
                             .prepare_cached(
@@ -184,6 +191,14 @@ impl Store for SqliteStore {
 
     fn queues(&mut self) -> Result<Vec<Queue>, StoreError> {
         self.read(outbox::queues)
+    }
+
+    fn dead_letters(&mut self, filter: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError> {
+        self.read(|connection| dead::list(connection, filter))
+    }
+
+    fn dead_letter(&mut self, id: LetterId) -> Result<Option<(DeadLetter, Box<str>)>, StoreError> {
+        self.read(|connection| dead::one(connection, id))
     }
 
     fn everything(&mut self) -> Result<Vec<Remembered>, StoreError> {

@@ -35,6 +35,8 @@ pub trait Fetch: Send + Sync + 'static {
 pub struct Client {
     http: reqwest::Client,
     get_execution: String,
+    /// Scheme, host and port, for messages.
+    origin: String,
     timeout: Duration,
     max_response_bytes: u64,
     clock: Clock,
@@ -75,6 +77,7 @@ impl Client {
         let http = builder.build().map_err(|error| ClientError::Http(chain(&error)))?;
         Ok(Self {
             http,
+            origin: origin(&api.url),
             get_execution: format!("{}/v2/workflow/executions/get", api.url),
             timeout: api.timeout,
             max_response_bytes: api.max_response_bytes,
@@ -121,7 +124,7 @@ impl Client {
         if error.is_timeout() && !error.is_connect() {
             Transport::TimedOut(self.timeout)
         } else if error.is_connect() {
-            Transport::Connect(chain(error))
+            Transport::Connect { to: self.origin.clone(), why: chain(error) }
         } else if error.is_body() || error.is_decode() || error.is_request() {
             Transport::Broken(chain(error))
         } else {
@@ -149,13 +152,18 @@ fn secret_header(secret: &SecretString) -> Result<HeaderValue, Transport> {
 }
 
 /// The causes below a reqwest error, without its own line, which prints the URL.
+/// Where connections go, for messages: scheme, host and port.
+fn origin(url: &str) -> String {
+    reqwest::Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.origin().ascii_serialization())
+}
+
 fn chain(error: &reqwest::Error) -> String {
     let mut causes = vec![];
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         let text = error.to_string();
-        // Layers often repeat what the next one says.
-        if causes.last() != Some(&text) {
+        // Layers often repeat what the next one says, or nothing but that there is one.
+        if causes.last() != Some(&text) && !text.starts_with("client error") {
             causes.push(text);
         }
         cause = error.source();

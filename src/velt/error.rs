@@ -15,6 +15,10 @@ pub struct Trouble {
     pub verdict: Verdict,
     /// What happened, for people: one line, nothing secret, nothing that could forge a log line.
     pub what: String,
+    /// What of it stays the same when it happens again: the API's messages may hold a time or a trace id.
+    pub kind: String,
+    /// Told for each execution, however many have it.
+    pub each: bool,
 }
 
 /// What an answer means for a watcher.
@@ -55,8 +59,8 @@ pub struct Answer {
 pub enum Transport {
     #[error("no answer within {}", plain::duration(*.0))]
     TimedOut(Duration),
-    #[error("can't connect: {0}")]
-    Connect(String),
+    #[error("can't connect to {to}: {why}")]
+    Connect { to: String, why: String },
     #[error("the connection broke: {0}")]
     Broken(String),
     #[error("the answer is larger than api.max_response_bytes ({0} bytes)")]
@@ -67,7 +71,9 @@ pub enum Transport {
 
 impl From<Transport> for Trouble {
     fn from(error: Transport) -> Self {
-        Self { verdict: Verdict::Passing { retry_after: None }, what: error.to_string() }
+        let what = error.to_string();
+        let each = matches!(error, Transport::TooLarge(_));
+        Self { verdict: Verdict::Passing { retry_after: None }, kind: what.clone(), what, each }
     }
 }
 
@@ -84,37 +90,51 @@ pub fn judge(answer: &Answer) -> Option<Trouble> {
 
 /// Reads the execution out of a successful answer for `id`, or says why it is none.
 pub fn read(id: &ExecutionId, answer: &Answer) -> Result<ExecutionView, Trouble> {
-    let passing = |what: String| Trouble { verdict: Verdict::Passing { retry_after: None }, what };
+    let passing = |kind: &str, what: String| Trouble {
+        verdict: Verdict::Passing { retry_after: None },
+        what,
+        kind: kind.to_owned(),
+        each: false,
+    };
     let view = match serde_json::from_slice::<Envelope>(&answer.body) {
         Ok(envelope) => envelope.result,
         // The envelope decides, whatever HTTP status came with it.
         Err(error) => {
             return Err(match envelope(&answer.body) {
                 Some(refusal) => judge_failure(answer, Some(refusal)),
-                None => passing(format!("HTTP {}, and {}", answer.status, unreadable(&error))),
+                None => {
+                    let (kind, place) = unreadable(&error);
+                    passing(kind, format!("HTTP {}, and {kind} ({place})", answer.status))
+                }
             });
         }
     };
     if *view.execution_id != *id.as_str() {
-        return Err(passing(format!("the answer is for another execution ({})", quote(&view.execution_id))));
+        return Err(passing(
+            "another execution",
+            format!("the answer is for another execution ({})", quote(&view.execution_id)),
+        ));
     }
     let mut ids: Vec<&str> = view.steps.iter().map(|step| &*step.step_id).collect();
     ids.sort_unstable();
     if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(passing(format!("the answer has two steps with one id ({})", quote(pair[0]))));
+        return Err(passing(
+            "two steps with one id",
+            format!("the answer has two steps with one id ({})", quote(pair[0])),
+        ));
     }
     Ok(view)
 }
 
-/// Serde's message without what it quotes of the body.
-fn unreadable(error: &serde_json::Error) -> String {
+/// Serde's message without what it quotes of the body, and where.
+fn unreadable(error: &serde_json::Error) -> (&'static str, String) {
     let what = match error.classify() {
         serde_json::error::Category::Eof => "the body ends too early",
         serde_json::error::Category::Syntax => "the body is not JSON",
         serde_json::error::Category::Data => "the body is not the documented shape",
         serde_json::error::Category::Io => "the body can't be read",
     };
-    format!("{what} (line {}, column {})", error.line(), error.column())
+    (what, format!("line {}, column {}", error.line(), error.column()))
 }
 
 fn envelope(body: &[u8]) -> Option<ApiError> {
@@ -140,7 +160,7 @@ fn judge_failure(answer: &Answer, refusal: Option<ApiError>) -> Trouble {
             }
             what.push_str("; redirects are not followed");
         }
-        return Trouble { verdict, what };
+        return Trouble { verdict, kind: what.clone(), what, each: false };
     };
     let verdict = match &*refusal.status {
         "INVALID_ARGUMENT" if names_credentials(&refusal.message) => Verdict::Credentials { named: true },
@@ -161,7 +181,8 @@ fn judge_failure(answer: &Answer, refusal: Option<ApiError>) -> Trouble {
     } else {
         format!("{}: {} (HTTP {})", quote(&refusal.status), quote(&refusal.message), answer.status)
     };
-    Trouble { verdict, what }
+    let kind = format!("{} {}", quote(&refusal.status), answer.status);
+    Trouble { verdict, what, kind, each: false }
 }
 
 /// `Auth token is required` comes as INVALID_ARGUMENT, though no execution is to blame.
@@ -286,6 +307,13 @@ mod tests {
             let what = judge(&Answer { location: Some(location.into()), ..answer(302, "") }).unwrap().what;
             assert!(what.contains(told) && !what.contains("canary"), "{what}");
         }
+    }
+
+    #[test]
+    fn a_refusal_that_happens_again_has_the_same_kind_whatever_its_message() {
+        let kind = |message: &str| judge(&refusal(500, "INTERNAL", message)).unwrap().kind;
+        assert_eq!(kind("trace 4711 at 10:00"), kind("trace 4712 at 10:02"));
+        assert_ne!(kind("x"), judge(&refusal(503, "UNAVAILABLE", "x")).unwrap().kind);
     }
 
     #[test]

@@ -23,6 +23,8 @@ struct Limit {
     /// When this was last learnt: an answer to an older request is no news.
     learnt_at: Duration,
     until: Duration,
+    /// The longest wait that was said.
+    said: Duration,
     /// The wait that comes after this one, where the API names none.
     interval: Duration,
 }
@@ -72,6 +74,8 @@ pub enum News {
     Accepted,
     /// They are good, and this execution alone is refused.
     Alone(Slot),
+    /// They are not to blame for this execution's refusal, as far as another's answer tells that was no read.
+    Unproven(Slot),
     /// Everybody waits for this long.
     Limited(Duration),
     /// The quota has room again.
@@ -140,9 +144,7 @@ impl Gate {
             // An answer to a question asked before the refusal proves nothing about what came after.
             Access::Suspect { first, since, .. } if sent_at >= since => {
                 self.access = Access::Good;
-                if proof {
-                    news.push(News::Alone(first));
-                }
+                news.push(if proof { News::Alone(first) } else { News::Unproven(first) });
             }
             Access::Refused { since, .. } if sent_at >= since => {
                 self.access = Access::Good;
@@ -162,7 +164,11 @@ impl Gate {
                 self.access = Access::Suspect { first: slot, since: now, next: now, interval: first };
                 None
             }
-            Access::Suspect { first, .. } if first == slot && others => None,
+            // Nobody else could be asked just now: not again before the next turn of the probes.
+            Access::Suspect { first, .. } if first == slot && others => {
+                self.learnt_nothing(now);
+                None
+            }
             Access::Good | Access::Suspect { .. } => {
                 self.access = refused;
                 Some(News::Refused)
@@ -209,8 +215,11 @@ impl Gate {
             None => self.limit_pace.initial(),
         };
         let wait = retry_after.unwrap_or(fallback);
-        self.limit = Some(Limit { learnt_at: now, until: now + wait, interval: self.limit_pace.next(fallback) });
-        Some(News::Limited(wait))
+        let said = self.limit.map_or(Duration::ZERO, |limit| limit.said);
+        let interval = self.limit_pace.next(fallback);
+        self.limit = Some(Limit { learnt_at: now, until: now + wait, said: said.max(wait), interval });
+        // The same wait again and again is one piece of news.
+        (wait > said).then_some(News::Limited(wait))
     }
 
     /// A longer wait asked for by another answer of the same trouble counts.
@@ -251,7 +260,9 @@ mod tests {
         let mut now = s(0);
         let mut waits = vec![];
         for _ in 0..7 {
-            let Some(News::Limited(wait)) = gate.limited(now, now, None) else { panic!("no news") };
+            let news = gate.limited(now, now, None);
+            let wait = gate.limited_until().unwrap() - now;
+            assert_eq!(news.is_some(), wait != s(120) || waits.last() != Some(&120), "the longest wait is said once");
             waits.push(wait.as_secs());
             now += wait;
         }
@@ -286,7 +297,7 @@ mod tests {
     fn a_question_judged_on_its_merits_clears_the_credentials_but_condemns_nobody() {
         let mut gate = Gate::default();
         gate.refused(3, s(10), true);
-        assert_eq!(gate.accepted(s(10), false), []);
+        assert_eq!(gate.accepted(s(10), false), [News::Unproven(3)]);
         assert_eq!(gate.permit(s(11)), Permit::Free);
     }
 

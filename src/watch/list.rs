@@ -82,7 +82,7 @@ fn parse_line(line: &[u8]) -> Result<Option<Entry>, String> {
 /// The watch file, looked at every second: replaced by rename, behind a symlink that moves, half written, gone.
 ///
 /// Looking beats being told: inotify goes silent after a file's first atomic rename and misses network file systems.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct WatchFile {
     path: PathBuf,
     seen: Option<Stamp>,
@@ -118,6 +118,15 @@ impl WatchFile {
         Self { path: path.into(), seen: None, content: vec![], tail_counted: true, missing: false }
     }
 
+    /// The same file, looked at anew: what it held at the last look is remembered.
+    #[must_use]
+    pub fn anew(self, before: Option<Self>) -> Self {
+        match before {
+            Some(before) if before.path == self.path => Self { seen: None, ..before },
+            _ => self,
+        }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -133,6 +142,11 @@ impl WatchFile {
     /// Whether an unterminated last line still waits for a second look.
     pub fn is_unsettled(&self) -> bool {
         !self.tail_counted
+    }
+
+    /// Whether the last look found nothing to read.
+    pub fn is_missing(&self) -> bool {
+        self.missing
     }
 
     /// Looks again. Reads the file only when something about it changed.
@@ -169,7 +183,10 @@ impl WatchFile {
             self.tail_counted = true;
             return Ok(Some(parse(&self.content)));
         }
-        self.tail_counted = content.last().is_none_or(|byte| *byte == b'\n');
+        let tail = content.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        // A last line that counted already is not half written: its ID must not leave and come back with each edit.
+        let counted = |line: &[u8]| self.settled().split(|byte| *byte == b'\n').any(|known| known == line);
+        self.tail_counted = tail.is_empty() || counted(tail);
         self.content = content;
         Ok(Some(parse(self.settled())))
     }
@@ -194,6 +211,10 @@ impl Stamp {
         let metadata = fs::metadata(path)?;
         if metadata.is_dir() {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
+        }
+        // A pipe would block, and gives its content only once; a device may never end.
+        if !metadata.is_file() {
+            return Err(io::Error::other("is no regular file (IDs from a pipe are read with `-`)"));
         }
         Ok(Self {
             device: metadata.dev(),
@@ -298,6 +319,27 @@ mod tests {
         assert_eq!(file.look(), Look::Unchanged);
         fs::write(&path, "a\nexec_1234\n").unwrap();
         assert_eq!(changed(file.look()), ["a", "exec_1234"]);
+    }
+
+    #[test]
+    fn a_last_line_without_an_end_that_counted_stays_through_edits_and_reloads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        fs::write(&path, "a\nb").unwrap();
+        let mut file = WatchFile::new(&path);
+        file.open().unwrap();
+        assert_eq!(changed(file.look()), ["a", "b"]);
+        fs::write(&path, "c\na\nb").unwrap();
+        assert_eq!(changed(file.look()), ["c", "a", "b"]);
+        let mut again = WatchFile::new(&path).anew(Some(file));
+        assert_eq!(ids(&again.open().unwrap()), ["c", "a", "b"]);
+        fs::write(&path, "c\na\nb2").unwrap();
+        assert_eq!(changed(again.look()), ["c", "a"], "another line is new");
+    }
+
+    #[test]
+    fn a_pipe_is_refused_instead_of_waited_for() {
+        assert!(WatchFile::new("/dev/zero").open().is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The watch side's task: waits for what happens, lets [`Watcher`] decide, and does what it decided.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
 };
 
@@ -132,6 +132,7 @@ pub async fn run(
         world,
         under_way: JoinSet::new(),
         loading: false,
+        deferred: VecDeque::new(),
         listed: false,
     };
     task.read_credentials();
@@ -153,7 +154,7 @@ pub async fn run(
             biased;
             () = stop.cancelled(), if !stopping => Happened::Stop,
             Some(done) = task.under_way.join_next() => Happened::Done(done),
-            command = commands.recv(), if !task.loading && !stopping => Happened::Told(command),
+            command = commands.recv(), if !stopping => Happened::Told(command),
             () = async { sleep_until(wake_at.expect("guarded by the branch's condition")).await }, if wake_at.is_some() => Happened::Time,
         };
         match happened {
@@ -192,6 +193,8 @@ struct Task {
     under_way: JoinSet<Result<Done, StoreError>>,
     /// A new list waits for what the state knows of it.
     loading: bool,
+    /// What was told meanwhile, for afterwards.
+    deferred: VecDeque<Command>,
     /// A list has been applied.
     listed: bool,
 }
@@ -206,6 +209,12 @@ impl Task {
     }
 
     fn told(&mut self, command: Command) {
+        match command {
+            // A sign of life is given whatever the state is doing; all else waits for the list, which it may concern.
+            Command::Report(_) => {}
+            command if self.loading => return self.defer(command),
+            _ => {}
+        }
         match command {
             Command::List(entries) => self.load(entries),
             Command::ReadCredentials => self.read_credentials(),
@@ -225,6 +234,15 @@ impl Task {
         }
     }
 
+    /// Keeps `command` for after the list. Of those that only ask to look again one is enough, so a state that hangs for
+    /// hours lets nothing pile up.
+    fn defer(&mut self, command: Command) {
+        if !matches!(command, Command::Reconfigure(_)) {
+            self.deferred.retain(|other| std::mem::discriminant(other) != std::mem::discriminant(&command));
+        }
+        self.deferred.push_back(command);
+    }
+
     fn done(&mut self, done: Done) {
         let now = self.now();
         match done {
@@ -236,6 +254,11 @@ impl Task {
                 self.loading = false;
                 self.listed = true;
                 self.watcher.list(entries, &known, now);
+                while !self.loading
+                    && let Some(command) = self.deferred.pop_front()
+                {
+                    self.told(command);
+                }
             }
             Done::Resumed(ids) => self.watcher.resume(&ids, now),
             Done::Noted => {}

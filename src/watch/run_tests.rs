@@ -118,7 +118,7 @@ struct Watch {
 fn calm(mode: Mode) -> Settings {
     let pace = Pace::try_new(Duration::from_secs(2), Duration::from_secs(16), 2.0, 0.0).unwrap();
     let poll = Poll { pace, rate_limit: Rate::UNLIMITED, max_in_flight: 16.try_into().unwrap() };
-    Settings { poll, not_found_grace: Duration::from_secs(60), mode }
+    Settings { poll, not_found_grace: Duration::from_secs(60), keeps_state: true, mode }
 }
 
 impl Watch {
@@ -470,4 +470,115 @@ async fn what_was_given_up_is_asked_for_again_after_a_restart_only_with_other_cr
     seconds(100).await;
     assert!(other.api.asked("gone").len() > 1);
     assert_eq!(other.told_of("gone").await.len(), 2, "given up again, with its sequence going on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_pass_ends_though_the_quota_asks_for_a_short_wait_again_and_again() {
+    let watch = Watch::start(calm(Mode::Once), &["a", "b"], vec![("a", slow_down(5)), ("b", slow_down(5))]).await;
+    let ended = tokio::time::timeout(Duration::from_secs(60), watch.ended()).await.expect("a pass has an end");
+    assert_eq!(ended.ending, Ending::Unreachable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_pass_takes_an_unknown_id_for_an_answer_however_slow_the_budget() {
+    let ids = ["a", "b", "c", "d", "e", "f"];
+    let mut settings = calm(Mode::Once);
+    settings.poll.rate_limit = Rate::try_new(0.1).unwrap();
+    let unknown = ids.iter().map(|id| (*id, refusal(404, "NOT_FOUND"))).collect();
+    assert_eq!(Watch::start(settings, &ids, unknown).await.ended().await.ending, Ending::Done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_id_is_not_asked_in_a_loop_while_the_other_one_hangs() {
+    let refused = refusal(403, "PERMISSION_DENIED");
+    let watch = Watch::start(calm(Mode::Forever), &["a", "b"], vec![("a", refused), ("b", Reply::Hang)]).await;
+    seconds(14).await;
+    assert!(watch.api.asked("a").len() <= 4, "{:?}", watch.api.asked("a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_id_among_unknown_ones_is_asked_for_less_and_less() {
+    let replies = vec![("a", refusal(403, "PERMISSION_DENIED")), ("b", refusal(404, "NOT_FOUND"))];
+    let watch = Watch::start(calm(Mode::Forever), &["a", "b"], replies).await;
+    seconds(60).await;
+    assert!(watch.api.requests() <= 40, "{} requests in a minute", watch.api.requests());
+    assert_eq!(watch.told().await, [""; 0], "nobody is given up while nobody can be read");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_that_lags_now_and_then_is_never_believed() {
+    let view = |status: &str, other: &str| {
+        http(
+            200,
+            &json!({"result": {"executionId": "a", "status": "running",
+                "steps": [{"stepId": "s", "status": status}, {"stepId": "t", "status": other}]}}),
+        )
+    };
+    let watch = Watch::start(calm(Mode::Forever), &["a"], vec![("a", view("completed", "waiting"))]).await;
+    seconds(1).await;
+    for _ in 0..8 {
+        let asked = watch.api.requests();
+        watch.api.says("a", view("running", "pending"));
+        while watch.api.requests() == asked {
+            sleep(Duration::from_millis(100)).await;
+        }
+        watch.api.says("a", view("completed", "waiting"));
+        seconds(20).await;
+    }
+    assert_eq!(watch.told().await.len(), 3, "{:?}", watch.told().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_id_is_not_given_up_by_an_answer_to_the_credentials_before() {
+    let watch = Watch::start(calm(Mode::Forever), &["a"], vec![("a", refusal(404, "NOT_FOUND"))]).await;
+    sleep(Duration::from_millis(59_500)).await;
+    let asked = watch.api.requests();
+    while watch.api.requests() == asked {
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert!(watch.api.asked("a").last().unwrap().as_secs() >= 60, "the grace has passed");
+    *watch.token.lock().unwrap() = "new".into();
+    watch.api.says("a", execution("a", "running"));
+    watch.commands.send(Command::ReadCredentials).await.unwrap();
+    seconds(1).await;
+    assert_eq!(watch.told().await, ["a execution.running", "a step.running"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_list_that_waits_for_the_state_keeps_no_sign_of_life_back() {
+    let (store, _thread) = Handle::spawn(SqliteStore::in_memory().unwrap()).unwrap();
+    let watch = Watch::start_with(calm(Mode::Forever), &["a"], vec![], store.clone()).await;
+    watch.report().await;
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let blocked = tokio::spawn(async move {
+        store
+            .read(move |_| {
+                let _ = held.recv();
+                Ok(())
+            })
+            .await
+    });
+    tokio::task::yield_now().await;
+    watch.list(&["a", "b"]).await;
+    watch.list(&["a", "b", "c"]).await;
+    let (answer, answered) = oneshot::channel();
+    watch.commands.send(Command::Report(answer)).await.unwrap();
+    let mut answered = Box::pin(answered);
+    let mut given = false;
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+        given |= futures_util::FutureExt::now_or_never(answered.as_mut()).is_some_and(|answer| answer.is_ok());
+        if given {
+            break;
+        }
+    }
+    release.send(()).unwrap();
+    blocked.await.unwrap().unwrap();
+    assert!(given);
+    loop {
+        if watch.report().await.tally.total() == 3 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use super::schedule::Slot;
 
 /// The same trouble of more executions than this is one trouble: it is summed up, not repeated for each.
-const NAMED: usize = 3;
+const NAMED: usize = 10;
 
 /// Who has which trouble.
 #[derive(Debug, Default)]
@@ -42,8 +42,8 @@ pub(super) struct Recovered {
 }
 
 impl Troubles {
-    /// `slot` failed with `message`.
-    pub(super) fn failed(&mut self, slot: Slot, message: &str, now: Duration) -> Say {
+    /// `slot` failed with `message`, which is said for `each` execution or summed up.
+    pub(super) fn failed(&mut self, slot: Slot, message: &str, each: bool, now: Duration) -> Say {
         let hash = xxhash_rust::xxh3::xxh3_64(message.as_bytes());
         let (mut attempts, mut since) = (0, now);
         if let Some(trouble) = self.by_slot.get_mut(&slot) {
@@ -57,7 +57,7 @@ impl Troubles {
         let (count, named) = self.by_message.entry(hash).or_default();
         *count += 1;
         let say = match *named {
-            n if n < NAMED => Say::Name,
+            n if n < NAMED || each => Say::Name,
             NAMED => Say::SumUp,
             _ => Say::Nothing,
         };
@@ -109,10 +109,10 @@ mod tests {
     #[test]
     fn once_and_again_when_it_changes() {
         let mut troubles = Troubles::default();
-        assert_eq!(troubles.failed(1, "HTTP 500", NOW), Say::Name);
-        assert_eq!(troubles.failed(1, "HTTP 500", NOW), Say::Nothing);
-        assert_eq!(troubles.failed(1, "no answer", NOW), Say::Name);
-        assert_eq!(troubles.failed(1, "HTTP 500", NOW), Say::Name);
+        assert_eq!(troubles.failed(1, "HTTP 500", false, NOW), Say::Name);
+        assert_eq!(troubles.failed(1, "HTTP 500", false, NOW), Say::Nothing);
+        assert_eq!(troubles.failed(1, "no answer", false, NOW), Say::Name);
+        assert_eq!(troubles.failed(1, "HTTP 500", false, NOW), Say::Name);
         let later = Duration::from_secs(9);
         assert_eq!(troubles.over(1, later), Some(Recovered { attempts: 4, lasted: later }));
         assert_eq!(troubles.over(1, later), None);
@@ -120,13 +120,20 @@ mod tests {
     }
 
     #[test]
+    fn what_concerns_each_is_said_for_each() {
+        let mut troubles = Troubles::default();
+        assert!((0..100).all(|slot| troubles.failed(slot, "too large", true, NOW) == Say::Name));
+        assert!((0..100).all(|slot| troubles.failed(slot, "too large", true, NOW) == Say::Nothing));
+    }
+
+    #[test]
     fn a_trouble_of_many_is_summed_up_once() {
         let mut troubles = Troubles::default();
-        let said: Vec<_> = (0..100).map(|slot| troubles.failed(slot, "no answer", NOW)).collect();
+        let said: Vec<_> = (0..100).map(|slot| troubles.failed(slot, "no answer", false, NOW)).collect();
         assert_eq!(said.iter().filter(|say| **say == Say::Name).count(), NAMED);
         assert_eq!(said.iter().filter(|say| **say == Say::SumUp).count(), 1);
         let recovered = (0..100).filter(|slot| troubles.over(*slot, NOW).is_some()).count();
         assert_eq!(recovered, NAMED);
-        assert_eq!(troubles.failed(5, "no answer", NOW), Say::Name, "a new trouble after all have recovered");
+        assert_eq!(troubles.failed(5, "no answer", false, NOW), Say::Name, "a new trouble after all have recovered");
     }
 }

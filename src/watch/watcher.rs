@@ -45,6 +45,8 @@ pub enum Mode {
 pub struct Settings {
     pub poll: Poll,
     pub not_found_grace: Duration,
+    /// The state outlives the process: another command can look into it.
+    pub keeps_state: bool,
     pub mode: Mode,
 }
 
@@ -134,6 +136,8 @@ pub struct Watcher {
     /// An execution has ever been read.
     any_read: bool,
     last_success: Duration,
+    /// Since when nobody has answered a question: a quota or a failure came instead.
+    deaf_since: Option<Duration>,
     /// One pass: executions that could not be read.
     unread: usize,
     /// One pass: not found for longer than the grace, and given up as soon as somebody else can be read.
@@ -164,6 +168,7 @@ impl Watcher {
             readable: false,
             any_read: false,
             last_success: Duration::ZERO,
+            deaf_since: None,
             unread: 0,
             overdue: vec![],
             cut_short: None,
@@ -231,6 +236,8 @@ impl Watcher {
         for slot in gone {
             self.schedule.remove(slot);
             self.troubles.over(slot, now.elapsed);
+            // The slot may soon be another's.
+            self.overdue.retain(|overdue| *overdue != slot);
             let Some(watched) = self.fleet.get_mut(slot) else { continue };
             watched.listed = false;
             // When it comes back it is polled again.
@@ -440,13 +447,18 @@ impl Watcher {
                 // An answer it is, and so no trouble with access; but the trouble of this execution is not over with it.
                 self.answered(sent, now);
                 let Some(watched) = self.fleet.get(slot) else { return };
+                let id = watched.id.clone();
+                // The good body, when it comes again, must be looked at: it ends the run of stale reads.
+                if let Some(watched) = self.fleet.get_mut(slot) {
+                    watched.fingerprint = None;
+                }
                 // Counted as its own trouble, so that a replica that lags is said once.
-                match self.troubles.failed(slot, "stale", now.elapsed) {
+                match self.troubles.failed(slot, "stale", false, now.elapsed) {
                     Say::Name => {
-                        warn!(execution = %watched.id, "a stale read was dropped: {}", plain::escape(&contradicts));
+                        warn!(execution = %id, "a stale read was dropped: {}", plain::escape(&contradicts));
                     }
                     Say::SumUp => warn!("more executions have stale reads; they are dropped"),
-                    Say::Nothing => debug!(execution = %watched.id, "another stale read was dropped"),
+                    Say::Nothing => debug!(execution = %id, "another stale read was dropped"),
                 }
                 self.pass(slot);
                 self.again(slot, self.settings.poll.pace.initial(), now);
@@ -468,10 +480,20 @@ impl Watcher {
         self.committing -= 1;
         let standing = Standing::Abandoned(why);
         if let Some(watched) = self.fleet.get(slot) {
-            warn!(execution = %watched.id, "given up: {}; `velt-watch retry {}` polls it again", standing.as_str(), watched.id);
+            let hint = if self.settings.keeps_state {
+                format!("; `velt-watch retry {}` polls it again", watched.id)
+            } else {
+                String::new()
+            };
+            warn!(execution = %watched.id, "given up: {}{hint}", standing.as_str());
         }
         self.troubles.over(slot, now.elapsed);
         self.fleet.set_standing(slot, standing);
+        // It left its source meanwhile: when it comes back it is polled again.
+        if let Some(left) = self.fleet.get(slot).filter(|watched| !watched.listed) {
+            let ids = vec![left.id.clone()];
+            self.write(vec![Write::Resume { ids }]);
+        }
         self.release(slot);
     }
 
@@ -486,6 +508,7 @@ impl Watcher {
         }
         self.any_read = true;
         self.last_success = now.elapsed;
+        self.deaf_since = None;
         for news in self.gate.accepted(sent.at, true) {
             self.tell(news, now);
         }

@@ -21,8 +21,8 @@ use crate::{
     deliver::{Answer, Dispatcher, Identity, Notice, Outlet, Sending, SinkSpec, Way, judge::Failure},
     pace::Pace,
     store::{
-        Delivery, Due, Handle, Known, Memory, Observation, Queue, Record, Remembered, SqliteStore, Standing, Stopped,
-        Store, StoreError, Write,
+        DeadFilter, DeadLetter, Delivery, Due, Handle, Known, LetterId, Memory, Observation, Queue, Record, Remembered,
+        SqliteStore, Standing, Stopped, Store, StoreError, Write,
     },
     velt::model::ExecutionId,
 };
@@ -338,6 +338,14 @@ impl Store for Faulty {
 
     fn queues(&mut self) -> Result<Vec<Queue>, StoreError> {
         self.store.queues()
+    }
+
+    fn dead_letters(&mut self, filter: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError> {
+        self.store.dead_letters(filter)
+    }
+
+    fn dead_letter(&mut self, id: LetterId) -> Result<Option<(DeadLetter, Box<str>)>, StoreError> {
+        self.store.dead_letter(id)
     }
 
     fn everything(&mut self) -> Result<Vec<Remembered>, StoreError> {

@@ -117,6 +117,7 @@ async fn a_refusal_is_a_dead_letter_at_once_and_the_next_goes_on() {
     assert_eq!(fake.times(), [0, 0, 0]);
     let queue = rig.queue("a").await.unwrap();
     assert_eq!((queue.pending, queue.dead), (0, 2));
+    assert!(queue.last_answer.is_some_and(|answer| answer.contains("301")), "why the latest died is told");
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,10 @@ use super::*;
 use crate::{
     clock::Time,
     route::SinkName,
-    store::{Delivery, Due, Known, Memory, Observation, Queue, Remembered, Standing, Stopped},
+    store::{
+        DeadFilter, DeadLetter, Delivery, Due, Known, LetterId, Memory, Observation, Queue, Remembered, Standing,
+        Stopped,
+    },
     velt::model::ExecutionId,
 };
 
@@ -87,6 +90,12 @@ impl Store for Fake {
         unreachable!()
     }
     fn queues(&mut self) -> Result<Vec<Queue>, StoreError> {
+        unreachable!()
+    }
+    fn dead_letters(&mut self, _: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError> {
+        unreachable!()
+    }
+    fn dead_letter(&mut self, _: LetterId) -> Result<Option<(DeadLetter, Box<str>)>, StoreError> {
         unreachable!()
     }
     fn everything(&mut self) -> Result<Vec<Remembered>, StoreError> {
@@ -254,4 +263,14 @@ async fn the_delivery_side_is_woken_only_by_deliveries() {
         assert_eq!(handle.read(committed_so_far).await.unwrap(), 3);
         assert!(!committed.has_changed().unwrap());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_impatient_insists_for_a_while_and_then_has_the_error() {
+    let fake = Fake { seen: Arc::default(), gate: None };
+    let handle = Handle::inline(fake).impatient(Duration::from_secs(20));
+    let before = tokio::time::Instant::now();
+    let result = handle.persist(note("fail disk")).await;
+    assert!(matches!(result, Err(StoreError::Failed { .. })), "{result:?}");
+    assert!((5..=20).contains(&before.elapsed().as_secs()), "{:?}", before.elapsed());
 }

@@ -12,7 +12,7 @@ use crate::{
     clock::Time,
     event::EventId,
     route::SinkName,
-    store::{Fingerprint, Memory, Standing},
+    store::{DeadReason, Fingerprint, Memory, Standing},
     velt::model::ExecutionId,
 };
 
@@ -79,6 +79,13 @@ impl FromSql for Standing {
 impl ToSql for Standing {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(self.as_str().into())
+    }
+}
+
+impl FromSql for DeadReason {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let text = value.as_str()?;
+        Self::parse(text).ok_or_else(|| other(format!("unknown reason {text:?}")))
     }
 }
 

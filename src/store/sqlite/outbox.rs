@@ -55,16 +55,20 @@ pub(super) fn enqueue(transaction: &Connection, execution: i64, observation: &Ob
             if pending {
                 continue;
             }
-            transaction
-                .prepare_cached("INSERT INTO deliveries (sink, execution, event, enqueued_at) VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![sink, execution, id, observation.observed_at])?;
-            transaction
-                .prepare_cached(
-                    "INSERT INTO lanes (sink, execution, due_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
-                )?
-                .execute(params![sink, execution, observation.observed_at])?;
+            queue(transaction, &Lane { sink, execution }, id, observation.observed_at)?;
         }
     }
+    Ok(())
+}
+
+/// A new delivery at the end of the queue; a lane that is there keeps its time.
+pub(super) fn queue(transaction: &Connection, lane: &Lane, event: i64, at: Time) -> Result<()> {
+    transaction
+        .prepare_cached("INSERT INTO deliveries (sink, execution, event, enqueued_at) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![lane.sink, lane.execution, event, at])?;
+    transaction
+        .prepare_cached("INSERT INTO lanes (sink, execution, due_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+        .execute(params![lane.sink, lane.execution, at])?;
     Ok(())
 }
 
@@ -145,9 +149,9 @@ fn bury(
 }
 
 /// The queue of one execution for one sink.
-struct Lane {
-    sink: i64,
-    execution: i64,
+pub(super) struct Lane {
+    pub(super) sink: i64,
+    pub(super) execution: i64,
 }
 
 impl Lane {
@@ -306,7 +310,10 @@ pub(super) fn queues(connection: &Connection) -> Result<Vec<Queue>> {
                 (SELECT count(*) FROM deliveries d WHERE d.sink = s.id),
                 (SELECT d.enqueued_at FROM deliveries d WHERE d.sink = s.id ORDER BY d.id LIMIT 1),
                 (SELECT min(l.due_at) FROM lanes l WHERE l.sink = s.id),
-                (SELECT d.last_answer FROM deliveries d WHERE d.sink = s.id AND d.tried IS NOT NULL ORDER BY d.tried DESC LIMIT 1),
+                -- With nothing left to try, the latest dead letter's: why they died is what people ask.
+                coalesce(
+                    (SELECT d.last_answer FROM deliveries d WHERE d.sink = s.id AND d.tried IS NOT NULL ORDER BY d.tried DESC LIMIT 1),
+                    (SELECT nullif(d.last_answer, '') FROM dead_letters d WHERE d.sink = s.id ORDER BY d.id DESC LIMIT 1)),
                 (SELECT count(*) FROM dead_letters d WHERE d.sink = s.id),
                 s.stopped_at, s.stop_reason, s.stop_configuration
          FROM sinks s ORDER BY s.name",

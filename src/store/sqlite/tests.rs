@@ -1,5 +1,6 @@
 //! The state as the rest of the program meets it: through the trait, on real files where files matter.
 
+mod dead;
 mod opening;
 mod order;
 mod outbox;

@@ -23,6 +23,7 @@ impl Watcher {
         match trouble.verdict {
             Verdict::Credentials { named } => self.credentials_refused(sent, trouble, named, now),
             Verdict::SlowDown { retry_after } => {
+                self.deaf_since.get_or_insert(sent.at);
                 self.gate.learnt_nothing(now.elapsed);
                 if let Some(news) = self.gate.limited(sent.at, now.elapsed, retry_after) {
                     self.tell(news, now);
@@ -30,12 +31,16 @@ impl Watcher {
                 let wait = self.gate.limited_until().map_or(Duration::ZERO, |until| until.saturating_sub(now.elapsed));
                 self.again_exactly(slot, wait, now);
             }
+            // Other credentials or another API might know it: this answer is about what was.
+            Verdict::NotFound | Verdict::Refused if sent.generation != self.generation => {
+                self.again_exactly(slot, Duration::ZERO, now);
+            }
             Verdict::NotFound => {
-                self.gate.accepted(sent.at, false);
+                self.judged(sent, now);
                 self.not_found(slot, trouble, now);
             }
             Verdict::Refused => {
-                self.gate.accepted(sent.at, false);
+                self.judged(sent, now);
                 self.complain(slot, trouble, now);
                 if self.may_give_up(slot) {
                     self.abandon(slot, Abandoned::Refused, now);
@@ -44,10 +49,19 @@ impl Watcher {
                 }
             }
             Verdict::Passing { retry_after } => {
+                self.deaf_since.get_or_insert(sent.at);
                 self.gate.learnt_nothing(now.elapsed);
                 self.complain(slot, trouble, now);
                 self.back_off(slot, retry_after, now);
             }
+        }
+    }
+
+    /// The API judged the question and not the asker: it can be reached, and nothing is wrong with access.
+    fn judged(&mut self, sent: &Sent, now: Now) {
+        self.deaf_since = None;
+        for news in self.gate.accepted(sent.at, false) {
+            self.tell(news, now);
         }
     }
 
@@ -106,7 +120,10 @@ impl Watcher {
     /// The proof is a read since this ID's own trouble began: one from before it would let a whole fleet be given up when the
     /// API forgets everybody at once. One pass is too short to ask twice: any read in it counts.
     fn may_give_up(&self, slot: Slot) -> bool {
+        let never_read = self.fleet.get(slot).is_some_and(|watched| watched.last_read.is_none());
         let proven = match self.troubles.since(slot) {
+            // Who was never seen can't have been forgotten: that others were read will do.
+            _ if never_read => true,
             Some(since) if self.settings.mode != Mode::Once => self.last_success > since,
             _ => true,
         };
@@ -143,7 +160,7 @@ impl Watcher {
     /// One pass ends when everybody has to wait longer than a pass may.
     pub(super) fn cut_short_once(&mut self, now: Now) {
         let waiting = self.fleet.iter().any(|(_, w)| w.standing() == Standing::Watching && !w.passed);
-        let deaf = now.elapsed.saturating_sub(self.last_success) >= ONCE_PATIENCE && self.in_trouble() > 0;
+        let deaf = self.deaf_since.is_some_and(|since| now.elapsed.saturating_sub(since) >= ONCE_PATIENCE);
         let limited = self.gate.limited_until().is_some_and(|until| until.saturating_sub(now.elapsed) > ONCE_PATIENCE);
         if waiting && (deaf || limited) && self.cut_short.is_none() {
             self.cut_short = Some(Ending::Unreachable);
@@ -152,8 +169,8 @@ impl Watcher {
 
     pub(super) fn complain(&mut self, slot: Slot, trouble: &Trouble, now: Now) {
         let Some(watched) = self.fleet.get(slot) else { return };
-        match self.troubles.failed(slot, &trouble.what, now.elapsed) {
-            Say::Name => warn!(execution = %watched.id, "can't be read: {trouble}; tried again"),
+        match self.troubles.failed(slot, &trouble.kind, trouble.each, now.elapsed) {
+            Say::Name => warn!(execution = %watched.id, "can't be read: {trouble}; it is tried again"),
             Say::SumUp => warn!("more executions can't be read: {trouble}; all are tried again"),
             Say::Nothing => debug!(execution = %watched.id, "can't be read, again: {trouble}"),
         }
@@ -162,8 +179,12 @@ impl Watcher {
     pub(super) fn tell(&mut self, news: News, now: Now) {
         match news {
             News::Refused => error!(
-                "the API refuses the credentials; polling waits and tries them from time to time \
-                 (hint: put a new token into its file, or send SIGHUP after a change)"
+                "the API refuses the credentials; {} (hint: `velt-watch check` shows where they come from)",
+                match self.settings.mode {
+                    Mode::Forever =>
+                        "polling waits and tries them from time to time; put a new token into its file, or send SIGHUP after a change",
+                    _ => "a watch that ends by itself stops here unless they have been good before",
+                }
             ),
             News::Accepted => info!("the API accepts the credentials again; polling goes on"),
             News::Limited(wait) => {
@@ -171,6 +192,7 @@ impl Watcher {
             }
             News::Unlimited => info!("the API's quota has room again"),
             News::Alone(slot) => self.refused_alone(slot, now),
+            News::Unproven(slot) => self.refused_without_proof(slot, now),
         }
     }
 
@@ -184,5 +206,13 @@ impl Watcher {
             return self.back_off(slot, None, now);
         }
         self.abandon(slot, Abandoned::Refused, now);
+    }
+
+    /// Nobody was read who could prove that this execution alone is refused. It waits: asked at once, it would be suspected and
+    /// cleared in a loop that only the budget bounds.
+    fn refused_without_proof(&mut self, slot: Slot, now: Now) {
+        if self.fleet.get(slot).is_some_and(|watched| !watched.busy && watched.listed) {
+            self.back_off(slot, None, now);
+        }
     }
 }

@@ -8,7 +8,11 @@ use crate::plain::shorten;
 const NARROWEST: usize = 8;
 
 /// Between two columns.
-const GAP: usize = 2;
+const BETWEEN: &str = "  ";
+const GAP: usize = BETWEEN.len();
+
+/// Before the first one.
+const MARGIN: &str = BETWEEN;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Give {
@@ -64,11 +68,14 @@ impl Table {
     pub(super) fn write(&self, width: usize, out: &mut dyn io::Write) -> io::Result<()> {
         let widths = self.widths(width);
         let titles: Vec<_> = self.columns.iter().map(|column| column.title).collect();
-        write_row(&titles, &widths, out)?;
-        for row in &self.rows {
-            write_row(row, &widths, out)?;
-        }
-        Ok(())
+        write_row(&titles, &widths, MARGIN, out)?;
+        self.rows.iter().try_for_each(|row| write_row(row, &widths, MARGIN, out))
+    }
+
+    /// The rows alone, whole and from the first column on: for programs.
+    pub(super) fn write_rows(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let widths = self.widths(usize::MAX);
+        self.rows.iter().try_for_each(|row| write_row(row, &widths, "", out))
     }
 
     /// What each column needs; the widest of those that give way first gives a column until the line fits, or none can.
@@ -99,11 +106,13 @@ impl Table {
     }
 }
 
-fn write_row(cells: &[impl AsRef<str>], widths: &[usize], out: &mut dyn io::Write) -> io::Result<()> {
-    let mut line = String::new();
-    for (cell, width) in cells.iter().zip(widths) {
+fn write_row(cells: &[impl AsRef<str>], widths: &[usize], margin: &str, out: &mut dyn io::Write) -> io::Result<()> {
+    let mut line = margin.to_owned();
+    for (n, (cell, width)) in cells.iter().zip(widths).enumerate() {
+        if n > 0 {
+            line.push_str(BETWEEN);
+        }
         let cell = shorten(cell.as_ref(), *width);
-        line.push_str("  ");
         line.push_str(&cell);
         line.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count())));
     }

@@ -1,0 +1,27 @@
+//! One attempt outside every queue, to see whether a sink takes anything: the same outlet and the same judge as for real events.
+
+use std::io;
+
+use super::{Judgement, Verdict, Way, judge::Words, judge::judge, printer};
+use crate::{clock::Clock, store::Delivery};
+
+/// Sends or prints `delivery` once, whatever the sink's filter, rate and queue say.
+pub async fn attempt(way: &Way, delivery: &Delivery, clock: &Clock) -> Judgement {
+    match way {
+        Way::Send(sending) => {
+            let answer = sending.outlet.send(delivery).await;
+            judge(&answer, clock.now())
+        }
+        Way::Print(printing) => {
+            let printed = printing.press.print(vec![printer::line(delivery, printing)]).await;
+            let (verdict, what) = match printed.error {
+                None if printed.whole > 0 => (Verdict::Accepted, "printed".into()),
+                error => {
+                    let error = error.unwrap_or(io::ErrorKind::WriteZero);
+                    (Verdict::Retry { after: None }, error.to_string())
+                }
+            };
+            Judgement { verdict, answer: Words { what, detail: None } }
+        }
+    }
+}
