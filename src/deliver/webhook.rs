@@ -128,7 +128,7 @@ pub struct Webhook {
     client: Client,
     kind: Kind,
     ca_file: Option<PathBuf>,
-    prepared: RwLock<Arc<Prepared>>,
+    prepared: Arc<RwLock<Arc<Prepared>>>,
     timeout: Duration,
     format: WebhookFormat,
     include_output: bool,
@@ -159,7 +159,7 @@ impl Webhook {
             client: clients.get(&kind)?,
             kind,
             ca_file: config.ca_file.clone(),
-            prepared: RwLock::new(Arc::new(prepared)),
+            prepared: Arc::new(RwLock::new(Arc::new(prepared))),
             timeout: config.timeout,
             format: config.format,
             include_output,
@@ -205,16 +205,22 @@ impl Webhook {
 
     /// Reads the secrets again: a token may have been rotated. The next attempt, by the sink's schedule, goes with what is new.
     async fn refresh(&self, ask: Ask) {
-        let refresh = Arc::clone(&self.refresh);
-        let Ok(Some(target)) = tokio::task::spawn_blocking(move || refresh(ask)).await else { return };
-        match Prepared::new(&target, self.format) {
-            // Another kind of URL needs another client, which a reload makes.
-            Ok(prepared) if Kind::of(&prepared.url, self.ca_file.as_deref()) == self.kind => {
-                *self.prepared.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(prepared);
+        let (refresh, prepared) = (Arc::clone(&self.refresh), Arc::clone(&self.prepared));
+        let (kind, ca_file, format) = (self.kind.clone(), self.ca_file.clone(), self.format);
+        // To its end, also when nobody waits for it any more: what was read is told only once.
+        let again = tokio::task::spawn_blocking(move || {
+            let Some(target) = refresh(ask) else { return };
+            match Prepared::new(&target, format) {
+                // Another kind of URL needs another client, which a reload makes.
+                Ok(fresh) if Kind::of(&fresh.url, ca_file.as_deref()) == kind => {
+                    *prepared.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!("secrets of a sink that were read again can't be used: {error}"),
             }
-            Ok(_) => {}
-            Err(error) => tracing::warn!("secrets of a sink that were read again can't be used: {error}"),
-        }
+        });
+        // OK because a panic in there has been told, and the old secrets go on.
+        let _ = again.await;
     }
 
     fn failure(&self, error: &reqwest::Error) -> Failure {

@@ -288,6 +288,46 @@ async fn looks_for_new_secrets_before_each_attempt_only_where_they_can_change() 
 }
 
 #[tokio::test]
+async fn secrets_that_come_after_nobody_waits_any_more_count_all_the_same() {
+    let config = config::Webhook {
+        signing: Some(config::Signing {
+            dialect: Dialect::Standard,
+            secrets: vec![SecretSource::File("unused".into())],
+        }),
+        ..config(ms(300))
+    };
+    let (url, seen) = observer().await;
+    let of = |secrets| Target { signing: Some(signed(Dialect::Standard, secrets)), ..target(&url, &[]) };
+    let (tell, told) = std::sync::mpsc::channel();
+    let (open, opened) = std::sync::mpsc::channel::<()>();
+    let (gate, fresh) = (Mutex::new(Some(opened)), of(&[NEW, OLD]));
+    let refresh: Refresh = Arc::new(move |_| {
+        // The first look hangs until it is let go; the others find nothing new.
+        let opened = gate.lock().unwrap().take()?;
+        tell.send(()).unwrap();
+        opened.recv().unwrap();
+        Some(fresh.clone())
+    });
+    let webhook = Webhook::new(&config, false, &of(&[OLD]), refresh, &mut Clients::default(), clock()).unwrap();
+    let delivery = fixture::delivery(1, "exec_1", 1);
+    tokio::select! {
+        biased;
+        answer = webhook.send(&delivery) => panic!("the look hangs: {answer:?}"),
+        () = async { while told.try_recv().is_err() { tokio::task::yield_now().await } } => {}
+    }
+    open.send(()).unwrap();
+    let both = async {
+        loop {
+            webhook.send(&delivery).await;
+            if seen.lock().unwrap().iter().any(|(headers, _)| headers["webhook-signature"].len() > 60) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), both).await.expect("the new secret counts");
+}
+
+#[tokio::test]
 async fn a_cloudevent_is_signed_with_its_envelope() {
     let (url, seen) = observer().await;
     let target = Target { signing: Some(signed(Dialect::Velt, &["raw"])), ..target(&url, &[]) };
