@@ -1,0 +1,129 @@
+//! What to watch: lists that come and go, IDs that are given up and taken up again.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use tracing::info;
+
+use super::{Mode, Now, Settings, Watcher};
+use crate::{
+    store::{Known, Standing, Write},
+    velt::model::ExecutionId,
+    watch::{fleet::Watched, list::Entry, schedule::Slot},
+};
+
+impl Watcher {
+    /// The IDs that are not watched yet, of a list.
+    pub fn unknown<'a>(&self, entries: &'a [Entry]) -> Vec<&'a ExecutionId> {
+        entries.iter().map(|entry| &entry.id).filter(|id| self.fleet.slot_of(id).is_none()).collect()
+    }
+
+    /// The list as it is from now on, with what the state knows of the IDs in it.
+    pub fn list(&mut self, entries: Vec<Entry>, known: &HashMap<ExecutionId, Known>, now: Now) {
+        let gone: Vec<Slot> = {
+            let listed: HashSet<&ExecutionId> = entries.iter().map(|entry| &entry.id).collect();
+            let left = |watched: &Watched| !listed.contains(&watched.id);
+            self.fleet.iter().filter(|(_, watched)| left(watched)).map(|(slot, _)| slot).collect()
+        };
+        let mut forgiven = vec![];
+        for slot in gone {
+            self.schedule.remove(slot);
+            self.troubles.over(slot, now.elapsed);
+            // The slot may soon be another's.
+            self.overdue.retain(|overdue| *overdue != slot);
+            let Some(watched) = self.fleet.get_mut(slot) else { continue };
+            watched.listed = false;
+            // When it comes back it is polled again.
+            if matches!(watched.standing(), Standing::Abandoned(_)) {
+                forgiven.push(watched.id.clone());
+            }
+            if !watched.busy {
+                self.fleet.remove(slot);
+            }
+        }
+        if !forgiven.is_empty() {
+            self.write(vec![Write::Resume { ids: forgiven }]);
+        }
+        for entry in entries {
+            let label: Option<Arc<str>> = entry.label.map(Arc::from);
+            match self.fleet.slot_of(&entry.id) {
+                Some(slot) => {
+                    let Some(watched) = self.fleet.get_mut(slot) else { continue };
+                    watched.label = label;
+                    if !std::mem::replace(&mut watched.listed, true) && !watched.busy {
+                        self.schedule_now(slot, now);
+                    }
+                }
+                None => self.add(entry.id, label, known, now),
+            }
+        }
+    }
+
+    fn add(&mut self, id: ExecutionId, label: Option<Arc<str>>, known: &HashMap<ExecutionId, Known>, now: Now) {
+        let known = known.get(&id);
+        let mut watched = Watched::new(id, label, self.settings.poll.pace.initial());
+        let standing = known.map_or(Standing::Watching, |known| known.standing);
+        if let Some(known) = known {
+            watched.fingerprint = known.fingerprint;
+            watched.last_read = known.observed_at;
+            watched.not_found_since = known.not_found_since;
+        }
+        if self.settings.mode == Mode::UntilDone && standing != Standing::Watching {
+            info!(execution = %watched.id, "already known as {}; it is not polled again", standing.as_str());
+        }
+        let slot = self.fleet.insert(watched);
+        self.fleet.set_standing(slot, standing);
+        if standing == Standing::Watching {
+            self.schedule_now(slot, now);
+        }
+    }
+
+    /// IDs that were given up and are to be polled again (the state says so already).
+    pub fn resume(&mut self, ids: &[ExecutionId], now: Now) {
+        for id in ids {
+            let Some(slot) = self.fleet.slot_of(id) else { continue };
+            self.resume_slot(slot, now);
+        }
+    }
+
+    /// The IDs that were given up.
+    pub fn abandoned(&self) -> Vec<ExecutionId> {
+        let is_abandoned = |watched: &Watched| matches!(watched.standing(), Standing::Abandoned(_));
+        self.fleet.iter().filter(|(_, watched)| is_abandoned(watched)).map(|(_, watched)| watched.id.clone()).collect()
+    }
+
+    fn resume_slot(&mut self, slot: Slot, now: Now) {
+        let Some(watched) = self.fleet.get_mut(slot) else { return };
+        if !matches!(watched.standing(), Standing::Abandoned(_)) {
+            return;
+        }
+        watched.not_found_since = None;
+        watched.fingerprint = None;
+        watched.failures = 0;
+        watched.set_interval(self.settings.poll.pace.initial());
+        info!(execution = %watched.id, "polled again");
+        self.fleet.set_standing(slot, Standing::Watching);
+        self.schedule_now(slot, now);
+    }
+
+    /// Other settings from now on; executions keep the pace they have reached.
+    pub fn reconfigure(&mut self, settings: Settings) {
+        self.budget.set_rate(settings.poll.rate_limit);
+        self.settings = settings;
+    }
+
+    /// The credentials (or where they are sent) are others now.
+    pub fn credentials_changed(&mut self, now: Now) {
+        self.generation += 1;
+        self.readable = false;
+        self.gate.credentials_changed(now.elapsed);
+        let ids = self.abandoned();
+        if !ids.is_empty() {
+            info!("the credentials have changed: {} given up before are polled again", ids.len());
+            self.write(vec![Write::Resume { ids: ids.clone() }]);
+            self.resume(&ids, now);
+        }
+    }
+}
