@@ -21,6 +21,9 @@ use crate::{
     pace::retry_after,
 };
 
+/// Few answers are larger.
+const USUAL_BODY: u64 = 64 * 1024;
+
 /// The seam between watching and HTTP: one read of one execution.
 pub trait Fetch: Send + Sync + 'static {
     fn get<'a>(
@@ -104,8 +107,9 @@ impl Client {
 
     /// Reads the body against the cap, piece by piece: nothing larger is ever held.
     async fn body(&self, response: &mut reqwest::Response, status: StatusCode) -> Result<Vec<u8>, Transport> {
-        let announced = response.content_length().unwrap_or(0);
-        let mut body = Vec::with_capacity(usize::try_from(announced.min(self.max_response_bytes)).unwrap_or(0));
+        // What is announced is only believed as far as a usual answer goes: memory is taken for what has come.
+        let announced = response.content_length().unwrap_or(0).min(USUAL_BODY);
+        let mut body = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
         while let Some(piece) = response.chunk().await.map_err(|error| self.transport(&error))? {
             if body.len() as u64 + piece.len() as u64 > self.max_response_bytes {
                 // What a refusal says beyond the cap changes nothing of its status.

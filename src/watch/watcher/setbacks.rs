@@ -146,7 +146,9 @@ impl Watcher {
         let failures = watched.failures;
         if self.settings.mode == Mode::Once {
             let wait = self.once_pace.nth(failures - 1).max(at_least.unwrap_or_default());
-            let patience = ONCE_PATIENCE.saturating_sub(now.elapsed.saturating_sub(self.last_success));
+            // Since when nobody answers, not since the last success: under a slow budget that may be long ago without any trouble.
+            let deaf_for = now.elapsed.saturating_sub(self.deaf_since.unwrap_or(now.elapsed));
+            let patience = ONCE_PATIENCE.saturating_sub(deaf_for);
             if failures > ONCE_RETRIES || wait > patience {
                 self.unread += 1;
                 self.pass(slot);
