@@ -582,3 +582,11 @@ async fn a_new_list_that_waits_for_the_state_keeps_no_sign_of_life_back() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_pass_does_not_wait_out_requests_that_hang() {
+    let watch = Watch::start(calm(Mode::Once), &["a", "b"], vec![("a", Reply::Hang), ("b", Reply::Hang)]).await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(watch.ended().await.ending, Ending::Unreachable);
+    assert!(began.elapsed() < Duration::from_secs(21), "{:?}", began.elapsed());
+}

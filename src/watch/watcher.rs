@@ -201,7 +201,9 @@ impl Watcher {
 
     /// How it ended, if it has.
     pub fn ending(&self) -> Option<Ending> {
-        if self.in_flight + self.committing > 0 {
+        // A request that nobody has answered for so long holds nothing that was told.
+        let given_up = self.cut_short == Some(Ending::Unreachable);
+        if self.committing > 0 || (self.in_flight > 0 && !given_up) {
             return None;
         }
         if let Some(ending) = self.cut_short {
@@ -222,9 +224,18 @@ impl Watcher {
 
     /// Sends what may be sent now. Gives the time at which to look again; `None` when only an answer can change anything.
     pub fn dispatch(&mut self, now: Now) -> Option<Duration> {
-        if self.settings.mode == Mode::Once {
-            self.cut_short_once(now);
+        if self.settings.mode != Mode::Once {
+            return self.send_due(now);
         }
+        self.cut_short_once(now);
+        let wake = self.send_due(now);
+        match self.patience_ends(now) {
+            Some(end) if self.cut_short.is_none() => Some(wake.map_or(end, |wake| wake.min(end))),
+            _ => wake,
+        }
+    }
+
+    fn send_due(&mut self, now: Now) -> Option<Duration> {
         loop {
             if self.cut_short.is_some()
                 || self.in_flight >= self.settings.poll.max_in_flight.get()

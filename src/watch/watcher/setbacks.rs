@@ -159,6 +159,11 @@ impl Watcher {
         self.again(slot, wait, now);
     }
 
+    /// One pass: when nobody has answered for as long as a pass waits; `None` while there is no trouble, or once that has passed.
+    pub(super) fn patience_ends(&self, now: Now) -> Option<Duration> {
+        self.deaf_since.map(|since| since + ONCE_PATIENCE).filter(|end| *end > now.elapsed)
+    }
+
     /// One pass ends when everybody has to wait longer than a pass may.
     pub(super) fn cut_short_once(&mut self, now: Now) {
         let waiting = self.fleet.iter().any(|(_, w)| w.standing() == Standing::Watching && !w.passed);
