@@ -77,6 +77,17 @@ impl EventId {
     /// The id of the `entry`-th time (from 1) that `kind` happened to this execution or, where given, to this step of it.
     ///
     /// Each part is preceded by its length, so no two different questions hash the same text.
+    ///
+    /// ```
+    /// use velt_watch::{event::{EventId, Kind}, velt::model::StepStatus};
+    ///
+    /// let execution = "exec_1777374504255_xzy43k9q".parse()?;
+    /// let waiting = Kind::Step(StepStatus::Waiting);
+    /// let first = EventId::new(&execution, Some("step_human-legal_1_a"), &waiting, 1);
+    /// // A re-delivery, a restart and a second watcher all give the same.
+    /// assert_eq!(first, EventId::new(&execution, Some("step_human-legal_1_a"), &waiting, 1));
+    /// # Ok::<(), velt_watch::velt::model::InvalidId>(())
+    /// ```
     pub fn new(execution: &ExecutionId, step_id: Option<&str>, kind: &Kind, entry: u32) -> Self {
         let mut hash = Sha256::new();
         for part in [execution.as_str(), step_id.unwrap_or_default(), &kind.to_string(), &entry.to_string()] {

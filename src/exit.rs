@@ -80,6 +80,13 @@ impl Exit {
     /// The code to end with when all of `reasons` hold; [`Exit::Done`] when there are none.
     ///
     /// A bug outranks everything: no outcome can be trusted after one.
+    ///
+    /// ```
+    /// use velt_watch::exit::Exit;
+    ///
+    /// assert_eq!(Exit::worst([Exit::StillRunning, Exit::ExecutionFailed]).code(), 10);
+    /// assert_eq!(Exit::worst([]), Exit::Done);
+    /// ```
     pub fn worst(reasons: impl IntoIterator<Item = Self>) -> Self {
         let rank = |exit: Self| Self::ORDER.iter().position(|o| *o == exit);
         reasons
