@@ -122,23 +122,19 @@ fn a_service_tells_systemd_about_its_whole_life() {
 
 #[test]
 fn a_service_is_ready_and_alive_while_the_api_does_not_answer() {
-    let sim = Sim::start(Settings::default()).unwrap();
-    sim.put(running("exec_1"));
-    sim.fault(Fault::Hang.always());
-    let mut service = Service::start(&sim, &[WATCHDOG]);
-    service.until("READY=1");
-    sim.wait_until_blocking(|log| !log.is_empty(), PATIENCE).unwrap();
-    service.feeds_the_watchdog();
-    service.signal("TERM");
-    service.until("STOPPING=1");
-    assert_eq!(service.ended().code(), Some(0));
+    stays_alive_with(Fault::Hang);
 }
 
 #[test]
 fn waiting_out_a_retry_after_is_not_a_hang() {
+    stays_alive_with(Fault::rate_limit(240));
+}
+
+/// Ready, fed and stoppable while every request meets `fault`.
+fn stays_alive_with(fault: Fault) {
     let sim = Sim::start(Settings::default()).unwrap();
     sim.put(running("exec_1"));
-    sim.fault(Fault::rate_limit(240).always());
+    sim.fault(fault.always());
     let mut service = Service::start(&sim, &[WATCHDOG]);
     service.until("READY=1");
     sim.wait_until_blocking(|log| !log.is_empty(), PATIENCE).unwrap();

@@ -69,8 +69,7 @@ impl Surroundings<'_> {
         let api = root.table("api");
         let api_key = self.secret(&api, ["api_key", "api_key_env", "api_key_file"], &mut inline_secrets);
         let auth_token = self.secret(&api, ["auth_token", "auth_token_env", "auth_token_file"], &mut inline_secrets);
-        let url = self.environment.get("VELT_API_URL").map(str::to_owned);
-        let from_file = api.text("url").and_then(|found| match check_api_url(found.value) {
+        let url = api.text("url").and_then(|found| match check_api_url(found.value) {
             Ok(url) => Some(url),
             Err(what) => {
                 api.refuse(&found, what, Some("https://…, or http:// to a loopback address"));
@@ -81,7 +80,7 @@ impl Surroundings<'_> {
         let nowhere = || SecretSource::Env(String::new());
         let api = {
             let built = Api {
-                url: url.or(from_file).unwrap_or_else(|| "https://api.velt.dev".into()),
+                url: url.unwrap_or_else(|| "https://api.velt.dev".into()),
                 api_key: nowhere(),
                 auth_token: nowhere(),
                 timeout: positive(&api, "timeout", Duration::from_secs(15)),
@@ -516,7 +515,8 @@ pub fn check_webhook_url(text: &str) -> Result<Option<String>, String> {
     Ok(open.then(|| "plain http to a host that is neither loopback nor private: events travel in the clear".into()))
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether a URL leads to this machine, by its host alone.
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),

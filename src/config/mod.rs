@@ -7,7 +7,7 @@ mod load;
 mod reader;
 pub mod secret;
 
-pub use file::check_webhook_url;
+pub use file::{check_webhook_url, is_loopback};
 pub use key::{Dialect, KeyError};
 pub use load::{ConfigErrors, Given, Loaded, Output, load, sinks, state_path};
 pub use reader::{Problem, nearest, parse_duration};

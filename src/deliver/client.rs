@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -10,6 +9,7 @@ use std::{
 use reqwest::{Client, Url, redirect, retry};
 
 use super::TargetError;
+use crate::config::is_loopback;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -74,11 +74,6 @@ fn build(kind: &Kind) -> Result<Client, TargetError> {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         TargetError::Client(cause.unwrap_or_else(|| error.without_url().to_string()))
     })
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

@@ -20,7 +20,6 @@ pub struct Schedule {
     ready: BTreeMap<u32, VecDeque<Entry>>,
     /// The entry of a slot that counts; older ones are skipped when they come up.
     current: Vec<u32>,
-    scheduled: Vec<bool>,
 }
 
 /// Milliseconds keep an entry at 20 bytes; a million of them are one small machine's business.
@@ -32,11 +31,17 @@ struct Entry {
     interval_ms: u32,
 }
 
+impl Entry {
+    /// Whether nothing has been set or forgotten for its slot since.
+    fn counts(&self, current: &[u32]) -> bool {
+        current[self.slot as usize] == self.version
+    }
+}
+
 impl Schedule {
     /// `slot` is due at `due`; how late it is later counts in units of `interval`. Replaces what was set before.
     pub fn set(&mut self, slot: Slot, due: Duration, interval: Duration) {
         let version = self.forget(slot);
-        self.scheduled[slot as usize] = true;
         let due_ms = u64::try_from(due.as_millis()).unwrap_or(u64::MAX);
         let interval_ms = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX).max(1);
         self.timers.push(Reverse(Entry { due_ms, slot, version, interval_ms }));
@@ -67,9 +72,9 @@ impl Schedule {
                     .then(b.due_ms.cmp(&a.due_ms))
             })?
         };
-        let (slot, interval) = (next.slot, next.interval_ms);
+        let slot = next.slot;
         self.forget(slot);
-        self.trim(interval);
+        self.trim();
         Some(slot)
     }
 
@@ -91,35 +96,27 @@ impl Schedule {
     fn ripen(&mut self, now: Duration) {
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         while let Some(Reverse(entry)) = self.timers.peek().copied() {
-            if self.counts(&entry) && entry.due_ms > now_ms {
+            let counts = entry.counts(&self.current);
+            if counts && entry.due_ms > now_ms {
                 break;
             }
             self.timers.pop();
-            if self.counts(&entry) {
+            if counts {
                 self.ready.entry(entry.interval_ms).or_default().push_back(entry);
             }
         }
-        let intervals: Vec<u32> = self.ready.keys().copied().collect();
-        for interval in intervals {
-            self.trim(interval);
-        }
+        self.trim();
     }
 
-    /// Drops outdated entries from the front of a queue, and the queue when nothing is left.
-    fn trim(&mut self, interval: u32) {
-        let Some(queue) = self.ready.get_mut(&interval) else { return };
-        while let Some(entry) = queue.front() {
-            let counts = self.scheduled[entry.slot as usize] && self.current[entry.slot as usize] == entry.version;
-            if counts {
-                return;
+    /// Drops outdated entries from the front of each queue, and a queue when nothing is left.
+    fn trim(&mut self) {
+        let current = &self.current;
+        self.ready.retain(|_, queue| {
+            while queue.front().is_some_and(|entry| !entry.counts(current)) {
+                queue.pop_front();
             }
-            queue.pop_front();
-        }
-        self.ready.remove(&interval);
-    }
-
-    fn counts(&self, entry: &Entry) -> bool {
-        self.scheduled[entry.slot as usize] && self.current[entry.slot as usize] == entry.version
+            !queue.is_empty()
+        });
     }
 
     /// Outdates whatever entry `slot` has and gives the version of the next.
@@ -127,9 +124,7 @@ impl Schedule {
         let index = slot as usize;
         if index >= self.current.len() {
             self.current.resize(index + 1, 0);
-            self.scheduled.resize(index + 1, false);
         }
-        self.scheduled[index] = false;
         self.current[index] = self.current[index].wrapping_add(1);
         self.current[index]
     }

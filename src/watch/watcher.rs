@@ -181,10 +181,6 @@ impl Watcher {
         self.fleet.tally()
     }
 
-    pub fn fleet(&self) -> &Fleet {
-        &self.fleet
-    }
-
     /// How many executions can't be read at present.
     pub fn in_trouble(&self) -> usize {
         self.troubles.count()
