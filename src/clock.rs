@@ -2,7 +2,15 @@
 //!
 //! Waits never use the wall clock: it jumps.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -85,6 +93,8 @@ enum Wall {
     /// A wall clock that moves with tokio's, for simulated time.
     Simulated {
         start: Time,
+        /// Milliseconds by which somebody has set it forward or back since.
+        set: Arc<AtomicI64>,
     },
 }
 
@@ -95,14 +105,22 @@ impl Clock {
 
     /// A clock that follows tokio's (paused in tests), beginning at `start`.
     pub fn simulated(start: Time) -> Self {
-        Self { origin: tokio::time::Instant::now(), wall: Wall::Simulated { start } }
+        Self::settable(start, Arc::default())
+    }
+
+    /// As [`Clock::simulated`], with a wall clock that can be set: it shows `set` milliseconds more.
+    pub fn settable(start: Time, set: Arc<AtomicI64>) -> Self {
+        Self { origin: tokio::time::Instant::now(), wall: Wall::Simulated { start, set } }
     }
 
     /// The wall clock: for what is told and stored.
     pub fn now(&self) -> Time {
-        match self.wall {
+        match &self.wall {
             Wall::System => jiff::Timestamp::now().into(),
-            Wall::Simulated { start } => start.after(self.elapsed()),
+            Wall::Simulated { start, set } => {
+                let at = start.after(self.elapsed());
+                Time::from_millis(at.0.saturating_add(set.load(Ordering::Relaxed))).unwrap_or(at)
+            }
         }
     }
 

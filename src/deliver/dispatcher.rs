@@ -101,11 +101,11 @@ impl Dispatcher {
         let gate = self.gate(&name, &way);
         let (orders, received) = watch::channel(Orders { way: way.clone(), gate, reloads: self.reloads, phase });
         let guard = Guard { name: name.clone(), world: self.world.clone() };
-        let (world, sink) = (self.world.clone(), name.clone());
+        let (world, sink, reloads) = (self.world.clone(), name.clone(), self.reloads);
         let running = tokio::spawn(async move {
             let _guard = guard;
             match way {
-                Way::Send(sending) => worker::work(sink, sending, received, world, lift).await,
+                Way::Send(sending) => worker::work(sink, sending, received, world, lift, reloads).await,
                 Way::Print(_) => printer::print(sink, received, world).await,
             }
         });
@@ -115,7 +115,7 @@ impl Dispatcher {
     fn gate(&mut self, name: &SinkName, way: &Way) -> Arc<Gate> {
         match way {
             Way::Send(sending) => {
-                let gate = self.gates.of(sending.identity.url());
+                let gate = self.gates.of(sending.identity.url(), self.world.clock.elapsed());
                 // Here and not in the task: no sink may begin before the rates of all that share its URL are known.
                 gate.set_interval(name.as_str(), sending.rate.interval());
                 gate

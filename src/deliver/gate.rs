@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -63,19 +63,15 @@ impl Gate {
     }
 }
 
-/// One gate per URL, as long as a sink uses it.
+/// One gate per URL, as long as a sink uses it or it is closed: a reload that takes a sink away and another that brings it back must
+/// not open what a `Retry-After` has closed.
 #[derive(Debug, Default)]
-pub(super) struct Gates(HashMap<UrlKey, Weak<Gate>>);
+pub(super) struct Gates(HashMap<UrlKey, Arc<Gate>>);
 
 impl Gates {
-    pub(super) fn of(&mut self, url: UrlKey) -> Arc<Gate> {
-        self.0.retain(|_, gate| gate.strong_count() > 0);
-        if let Some(gate) = self.0.get(&url).and_then(Weak::upgrade) {
-            return gate;
-        }
-        let gate = Arc::new(Gate::default());
-        self.0.insert(url, Arc::downgrade(&gate));
-        gate
+    pub(super) fn of(&mut self, url: UrlKey, now: Duration) -> Arc<Gate> {
+        self.0.retain(|_, gate| Arc::strong_count(gate) > 1 || gate.closed_until() > now);
+        Arc::clone(self.0.entry(url).or_default())
     }
 }
 
@@ -122,10 +118,15 @@ mod tests {
     }
 
     #[test]
-    fn one_url_has_one_gate() {
+    fn one_url_has_one_gate_that_stays_while_it_is_closed() {
         let mut gates = Gates::default();
-        let one = gates.of([1; 32]);
-        assert!(Arc::ptr_eq(&one, &gates.of([1; 32])));
-        assert!(!Arc::ptr_eq(&one, &gates.of([2; 32])));
+        let one = gates.of([1; 32], s(0));
+        assert!(Arc::ptr_eq(&one, &gates.of([1; 32], s(0))));
+        assert!(!Arc::ptr_eq(&one, &gates.of([2; 32], s(0))));
+        one.close_until(s(60));
+        drop(one);
+        assert_eq!(gates.of([1; 32], s(59)).closed_until(), s(60), "nobody used it for a while");
+        gates.of([2; 32], s(60));
+        assert_eq!(gates.of([1; 32], s(60)).closed_until(), s(0), "open and unused, it was forgotten");
     }
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::StdoutFormat,
     route::SinkName,
-    store::{Delivery, Settlement, StoreError, Write},
+    store::{Commits, Delivery, Settlement, StoreError, Write},
 };
 
 /// How many events share a write, a flush and a settlement.
@@ -47,17 +47,16 @@ impl Printer {
     async fn run(&mut self) -> Result<Infallible, Stop> {
         // Before the first look: what is committed from here on wakes.
         let mut committed = self.world.store.committed();
-        let mut committing = true;
         let mut errors = 0_u32;
         loop {
             if self.phase() == Phase::Leaving {
                 self.leave().await?;
             }
-            committed.borrow_and_update();
+            committed.look();
             let batch = self.oldest().await?;
             let Some(printing) = self.printing() else { return Err(Stop) };
             if batch.is_empty() {
-                self.idle(&mut committed, &mut committing).await?;
+                self.idle(&mut committed).await?;
                 continue;
             }
             self.board(|status| {
@@ -181,7 +180,7 @@ impl Printer {
     }
 
     /// Nothing to print: until something is committed, or orders end it.
-    async fn idle(&mut self, committed: &mut watch::Receiver<u64>, committing: &mut bool) -> Result<(), Stop> {
+    async fn idle(&mut self, committed: &mut Commits) -> Result<(), Stop> {
         self.board(|status| {
             status.state = SinkState::Idle;
             status.pending = 0;
@@ -195,11 +194,7 @@ impl Printer {
         tokio::select! {
             biased;
             changed = self.orders.changed() => changed.map_err(|_| Stop),
-            changed = committed.changed(), if *committing => {
-                // Asking the store once more tells why it commits no more.
-                *committing = changed.is_ok();
-                Ok(())
-            }
+            () = committed.next() => Ok(()),
         }
     }
 

@@ -46,23 +46,23 @@ enum Happened {
     Persisted(Job, Result<(), StoreError>),
     Looked(Result<Looked, StoreError>),
     Committed,
-    /// The store has no more to tell; whoever asks it next learns why.
-    Uncommitted,
     TimePassed,
 }
 
-/// Delivers to one sink until ordered to end. `lift`: a stored stop doesn't count.
+/// Delivers to one sink until ordered to end. `lift`: a stored stop doesn't count. `reloads`: so many had been when it was spawned.
 pub(super) async fn work(
     name: SinkName,
     sending: Arc<Sending>,
     mut orders: watch::Receiver<Orders>,
     world: World,
     lift: bool,
+    reloads: u64,
 ) {
     // Before the first look: what is committed from here on wakes.
     let mut committed = world.store.committed();
-    let mut committing = true;
     let first = orders.borrow_and_update().clone();
+    // A reload may have come before this task's first turn, and it lifts a stop like any other.
+    let lift = lift || first.reloads != reloads;
     let mut desk = Desk::new(name.clone(), world.clock.clone(), Arc::clone(&world.board), first, sending, lift);
     let mut attempts: FuturesUnordered<BoxFuture<'static, Tried>> = FuturesUnordered::new();
     let mut persisting: FuturesUnordered<BoxFuture<'static, (Job, Result<(), StoreError>)>> = FuturesUnordered::new();
@@ -104,7 +104,7 @@ pub(super) async fn work(
             Some((job, result)) = persisting.next() => Happened::Persisted(job, result),
             Some(tried) = attempts.next() => Happened::Tried(Box::new(tried)),
             looked = async { looking.as_mut().expect("guarded").await }, if looking.is_some() => Happened::Looked(looked),
-            changed = committed.changed(), if committing => if changed.is_ok() { Happened::Committed } else { Happened::Uncommitted },
+            () = committed.next() => Happened::Committed,
             () = sleep_until(world.clock.instant(wake.unwrap_or_default())), if wake.is_some() => Happened::TimePassed,
         };
         match happened {
@@ -123,10 +123,6 @@ pub(super) async fn work(
                 desk.looked(result);
             }
             Happened::Committed => desk.committed(),
-            Happened::Uncommitted => {
-                committing = false;
-                desk.committed();
-            }
             // What is due shows when the desk decides.
             Happened::TimePassed => {}
         }

@@ -10,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
-use super::{Store, StoreError, Write, persist::Complaints};
+use super::{Commits, Store, StoreError, Write, commits::Committed, persist::Complaints};
 
 /// How many calls may wait for the thread; a caller beyond that waits before its call is taken.
 const QUEUE: usize = 1024;
@@ -123,31 +123,9 @@ impl Handle {
         }
     }
 
-    /// Changes each time deliveries have been committed: what wakes the delivery side.
-    pub fn committed(&self) -> watch::Receiver<u64> {
-        self.committed.0.subscribe()
-    }
-}
-
-/// Counts the commits that held deliveries.
-#[derive(Clone)]
-struct Committed(Arc<watch::Sender<u64>>);
-
-impl Default for Committed {
-    fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(0)))
-    }
-}
-
-impl Committed {
-    fn tell<'a>(&self, writes: impl IntoIterator<Item = &'a Write>) {
-        let delivers = |write: &Write| match write {
-            Write::Observed(observation) => observation.events.iter().any(|record| !record.sinks.is_empty()),
-            _ => false,
-        };
-        if writes.into_iter().any(delivers) {
-            self.0.send_modify(|count| *count = count.wrapping_add(1));
-        }
+    /// Tells each time deliveries have been committed: what wakes the delivery side.
+    pub fn committed(&self) -> Commits {
+        self.committed.follow()
     }
 }
 

@@ -3,6 +3,7 @@
 //! This file is all that the rest may ask. It knows no SQL: a shared store for several machines must fit behind it.
 //! A store is a plain synchronous type; [`Handle`] is how async code reaches it, on a thread of its own or inline.
 
+mod commits;
 mod handle;
 pub mod memory;
 mod persist;
@@ -20,6 +21,7 @@ use crate::{
     velt::model::ExecutionId,
 };
 
+pub use commits::Commits;
 pub use handle::Handle;
 pub use memory::Memory;
 pub use sqlite::{Access, SqliteStore};

@@ -1,0 +1,316 @@
+//! What a seed stands for: a fleet, sinks, settings, weather, and what is done to the program and when. Drawn whole before it begins,
+//! so that two runs of one seed differ in nothing.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use fastrand::Rng;
+use velt_watch::{
+    config::{Poll, Rate, Retry},
+    pace::Pace,
+    route::Filter,
+};
+use wildmatch::WildMatch;
+
+use crate::script::Script;
+
+/// How a seed is lived.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// Faults end here; then everything has to come right by itself.
+    pub(crate) length: Duration,
+    pub(crate) poll: Poll,
+    pub(crate) not_found_grace: Duration,
+    pub(crate) shutdown_grace: Duration,
+    pub(crate) retention: Duration,
+    pub(crate) fleet: Vec<Script>,
+    pub(crate) sinks: Vec<Sink>,
+    pub(crate) api: Vec<Window<ApiWeather>>,
+    /// A share of the API's answers is bad in fair weather too.
+    pub(crate) api_noise: f64,
+    pub(crate) store: Vec<Window<StoreWeather>>,
+    pub(crate) store_noise: f64,
+    /// For each URL.
+    pub(crate) urls: Vec<Url>,
+    pub(crate) deeds: Vec<(Duration, Deed)>,
+    /// The wall clock is set in this one: what compares wall times says nothing.
+    pub(crate) clock_is_set: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Window<W> {
+    pub(crate) from: Duration,
+    pub(crate) to: Duration,
+    pub(crate) weather: W,
+}
+
+/// The weather at `at`, if it isn't fair.
+pub(crate) fn at<W>(windows: &[Window<W>], at: Duration) -> Option<&W> {
+    windows.iter().find(|window| window.from <= at && at < window.to).map(|window| &window.weather)
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum ApiWeather {
+    /// 429 for everybody.
+    Quota { retry_after: Option<u64> },
+    /// 5xx, resets, silence.
+    Down,
+    /// Bodies that are no answer.
+    Garbled,
+    /// Reads from a replica that is so far behind.
+    Behind(Duration),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum StoreWeather {
+    /// Nothing can be written.
+    Full,
+    /// Every other call fails, reads too.
+    Flaky,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Url {
+    pub(crate) weather: Vec<Window<SinkWeather>>,
+    pub(crate) noise: f64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum SinkWeather {
+    Status(u16),
+    /// 429 or 503 with a Retry-After in seconds.
+    Busy {
+        code: u16,
+        retry_after: u64,
+    },
+    Unreachable,
+    Silent,
+    /// It takes what it is sent and the connection breaks before the answer.
+    Mute,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Sink {
+    pub(crate) name: &'static str,
+    pub(crate) way: Way,
+    pub(crate) wants: Wants,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Way {
+    Send {
+        url: usize,
+        rate: Rate,
+        max_in_flight: NonZeroUsize,
+        retry: Retry,
+        /// The executions (by their place in the fleet, modulo this) of which it refuses one kind of event for good.
+        picky: Option<usize>,
+    },
+    Print,
+}
+
+/// A filter in words that the checker can read for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wants {
+    Everything,
+    NothingInitial,
+    WaitingAndEnds,
+    Legal,
+}
+
+impl Wants {
+    pub(crate) fn filter(self) -> Filter {
+        let globs = |globs: &[&str]| globs.iter().map(|glob| WildMatch::new(glob)).collect();
+        match self {
+            Self::Everything => Filter::default(),
+            Self::NothingInitial => Filter { initial: false, ..Filter::default() },
+            Self::WaitingAndEnds => {
+                Filter { events: globs(&["step.waiting", "execution.*", "watch.*"]), ..Filter::default() }
+            }
+            Self::Legal => Filter { definitions: globs(&["legal-*"]), include_output: true, ..Filter::default() },
+        }
+    }
+
+    /// The same, without the program's help.
+    pub(crate) fn wants(self, kind: &str, definition: Option<&str>, initial: bool) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::NothingInitial => !initial,
+            Self::WaitingAndEnds => {
+                kind == "step.waiting" || kind.starts_with("execution.") || kind.starts_with("watch.")
+            }
+            Self::Legal => definition.is_none_or(|definition| definition.starts_with("legal-")),
+        }
+    }
+}
+
+/// What is done to the program.
+#[derive(Debug, Clone)]
+pub(crate) enum Deed {
+    /// The watch file holds these from now on.
+    List(Vec<usize>),
+    /// The configuration is read again and has these sinks.
+    Reload(Vec<usize>),
+    /// SIGTERM; started again after this.
+    Stop(Duration),
+    /// SIGKILL at this moment; started again after this.
+    Kill(Duration),
+    /// SIGKILL so many steps from now.
+    KillAfter { steps: u64, pause: Duration },
+    /// Somebody sets the wall clock.
+    SetClock(i64),
+    /// The API token expires: the old one is refused from now on.
+    ExpireToken,
+    /// The file that holds the token is replaced.
+    RotateToken,
+    /// Another process replays every dead letter.
+    Replay,
+    /// The state is lost while the program is down, which it is for this long.
+    LoseState(Duration),
+}
+
+const NAMES: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
+
+fn secs(from: u64, to: u64, rng: &mut Rng) -> Duration {
+    Duration::from_millis(rng.u64(from * 1000..=to * 1000))
+}
+
+impl Plan {
+    pub(crate) fn draw(seed: u64, hours: f64) -> Self {
+        let rng = &mut Rng::with_seed(seed);
+        let length = Duration::from_secs_f64(3600.0 * hours).mul_f64(1.0 + rng.f64() * 0.5);
+        let fleet: Vec<Script> = (0..rng.usize(1..14))
+            .map(|n| {
+                let until = length.mul_f64(0.3 + 0.7 * rng.f64());
+                Script::draw(rng, format!("exec_{n:02}"), until)
+            })
+            .collect();
+        let urls: Vec<Url> = (0..rng.usize(1..4)).map(|_| url(rng, length)).collect();
+        let sinks = (0..rng.usize(1..=NAMES.len())).map(|n| sink(rng, NAMES[n], urls.len())).collect();
+        let mut plan = Self {
+            seed,
+            length,
+            poll: poll(rng),
+            not_found_grace: secs(20, 240, rng),
+            shutdown_grace: secs(1, 15, rng),
+            retention: secs(300, 3600, rng),
+            fleet,
+            sinks,
+            api: windows(rng, length, 4, api_weather),
+            api_noise: rng.f64() * rng.f64() * 0.15,
+            store: windows(rng, length, 2, |rng| if rng.bool() { StoreWeather::Full } else { StoreWeather::Flaky }),
+            store_noise: if rng.u32(..3) == 0 { rng.f64() * 0.05 } else { 0.0 },
+            urls,
+            deeds: vec![],
+            clock_is_set: false,
+        };
+        plan.deeds = deeds(rng, &plan);
+        plan.clock_is_set = plan.deeds.iter().any(|(_, deed)| matches!(deed, Deed::SetClock(_)));
+        plan
+    }
+}
+
+fn poll(rng: &mut Rng) -> Poll {
+    let initial = Duration::from_millis(rng.u64(500..5_000));
+    let max = initial.max(secs(10, 120, rng));
+    let pace =
+        Pace::try_new(initial, max, 1.0 + rng.f64() * 2.0, rng.f64() * 0.4).expect("within the bounds of a pace");
+    let rate = if rng.u32(..3) == 0 { f64::INFINITY } else { 0.5 + rng.f64() * 6.0 };
+    Poll {
+        pace,
+        rate_limit: Rate::try_new(rate).expect("above zero"),
+        max_in_flight: NonZeroUsize::new(rng.usize(1..8)).expect("above zero"),
+    }
+}
+
+fn windows<W>(rng: &mut Rng, length: Duration, most: usize, mut draw: impl FnMut(&mut Rng) -> W) -> Vec<Window<W>> {
+    (0..rng.usize(..=most))
+        .map(|_| {
+            let from = length.mul_f64(rng.f64());
+            let to = (from + secs(1, 900, rng).mul_f64(rng.f64())).min(length);
+            Window { from, to, weather: draw(rng) }
+        })
+        .collect()
+}
+
+fn api_weather(rng: &mut Rng) -> ApiWeather {
+    match rng.u32(..4) {
+        0 => ApiWeather::Quota { retry_after: rng.bool().then(|| rng.u64(1..400)) },
+        1 => ApiWeather::Down,
+        2 => ApiWeather::Garbled,
+        _ => ApiWeather::Behind(secs(1, 120, rng)),
+    }
+}
+
+fn url(rng: &mut Rng, length: Duration) -> Url {
+    let weather = windows(rng, length, 4, |rng| match rng.u32(..14) {
+        0..2 => SinkWeather::Status(500),
+        2 => SinkWeather::Status(401),
+        3 => SinkWeather::Status(404),
+        4 => SinkWeather::Status(302),
+        5 => SinkWeather::Status(410),
+        6..8 => SinkWeather::Busy { code: 503, retry_after: rng.u64(1..900) },
+        8..10 => SinkWeather::Busy { code: 429, retry_after: rng.u64(1..5_000) },
+        10 => SinkWeather::Unreachable,
+        11 => SinkWeather::Silent,
+        _ => SinkWeather::Mute,
+    });
+    Url { weather, noise: rng.f64() * rng.f64() * 0.2 }
+}
+
+fn sink(rng: &mut Rng, name: &'static str, urls: usize) -> Sink {
+    let wants = [Wants::Everything, Wants::Everything, Wants::NothingInitial, Wants::WaitingAndEnds, Wants::Legal]
+        [rng.usize(..5)];
+    if rng.u32(..5) == 0 {
+        return Sink { name, way: Way::Print, wants };
+    }
+    let initial = secs(1, 10, rng);
+    let pace = Pace::try_new(initial, initial + secs(10, 600, rng), 1.0 + rng.f64() * 3.0, rng.f64() * 0.5);
+    let max_age = if rng.u32(..4) == 0 { secs(60, 1800, rng) } else { Duration::from_secs(72 * 3600) };
+    let rate = if rng.u32(..3) == 0 { 0.2 + rng.f64() * 3.0 } else { f64::INFINITY };
+    let way = Way::Send {
+        url: rng.usize(..urls),
+        rate: Rate::try_new(rate).expect("above zero"),
+        max_in_flight: NonZeroUsize::new(rng.usize(1..6)).expect("above zero"),
+        retry: Retry { pace: pace.expect("within the bounds of a pace"), max_age },
+        picky: (rng.u32(..4) == 0).then(|| rng.usize(2..5)),
+    };
+    Sink { name, way, wants }
+}
+
+fn deeds(rng: &mut Rng, plan: &Plan) -> Vec<(Duration, Deed)> {
+    let mut deeds = vec![];
+    let calm = rng.u32(..8) == 0;
+    let clock = rng.u32(..5) == 0;
+    for _ in 0..if calm { 0 } else { rng.usize(..14) } {
+        let at = plan.length.mul_f64(rng.f64() * 0.98);
+        let deed = match rng.u32(..100) {
+            0..18 => Deed::List(some(rng, plan.fleet.len())),
+            18..30 => Deed::Reload(some(rng, plan.sinks.len())),
+            30..42 => Deed::Stop(secs(0, 600, rng).mul_f64(rng.f64())),
+            42..54 => Deed::Kill(secs(0, 600, rng).mul_f64(rng.f64())),
+            54..80 => Deed::KillAfter { steps: 1 + rng.u64(..400) * rng.u64(..3), pause: secs(0, 120, rng) },
+            80..86 if clock => Deed::SetClock(rng.i64(-40_000..40_000) * [1, 60, 3600][rng.usize(..3)]),
+            86..92 => Deed::ExpireToken,
+            92..97 => Deed::Replay,
+            97 => Deed::LoseState(secs(0, 300, rng)),
+            _ => continue,
+        };
+        if matches!(deed, Deed::ExpireToken) {
+            deeds.push(((at + secs(1, 400, rng)).min(plan.length), Deed::RotateToken));
+        }
+        deeds.push((at, deed));
+    }
+    deeds.sort_by_key(|(at, _)| *at);
+    deeds
+}
+
+/// Some of `count` things, in a drawn order; all of them more often than not.
+fn some(rng: &mut Rng, count: usize) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..count).collect();
+    if rng.bool() {
+        rng.shuffle(&mut all);
+        all.truncate(rng.usize(..=count));
+    }
+    all
+}
