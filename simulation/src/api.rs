@@ -34,11 +34,15 @@ struct Reply {
     result: Result<Answer, Transport>,
 }
 
-fn answer(status: u16, body: &Value) -> Result<Answer, Transport> {
-    Ok(Answer { status, retry_after: None, location: None, body: body.to_string().into_bytes() })
+fn raw(status: u16, body: &[u8]) -> Answer {
+    Answer { status, retry_after: None, location: None, body: body.into() }
 }
 
-fn refusal(status: u16, word: &str) -> Result<Answer, Transport> {
+fn answer(status: u16, body: &Value) -> Answer {
+    raw(status, body.to_string().as_bytes())
+}
+
+fn refusal(status: u16, word: &str) -> Answer {
     answer(status, &json!({"error": {"status": word, "message": "because"}}))
 }
 
@@ -68,12 +72,10 @@ impl Api {
         let weather = (!universe.is_healed()).then(|| plan::at(&universe.plan.api, now)).flatten();
         let behind = match weather {
             Some(ApiWeather::Quota { retry_after }) => {
-                let mut slow_down = refusal(429, "RESOURCE_EXHAUSTED");
-                if let Ok(answer) = &mut slow_down {
-                    answer.retry_after = retry_after.map(Duration::from_secs);
-                }
+                let retry_after_seconds = retry_after.map(Duration::from_secs);
+                let slow_down = Answer { retry_after: retry_after_seconds, ..refusal(429, "RESOURCE_EXHAUSTED") };
                 let said = Said::SlowDown { retry_after: *retry_after };
-                return Reply { after: Duration::ZERO, said, result: slow_down };
+                return Reply { after: Duration::ZERO, said, result: Ok(slow_down) };
             }
             Some(ApiWeather::Down) => return self.trouble(true),
             Some(ApiWeather::Garbled) => return self.trouble(false),
@@ -83,7 +85,7 @@ impl Api {
         if universe.strikes(universe.plan.api_noise) {
             return self.trouble(universe.draw(fastrand::Rng::bool));
         }
-        let at_once = |said, result| Reply { after: Duration::ZERO, said, result };
+        let at_once = |said, answer| Reply { after: Duration::ZERO, said, result: Ok(answer) };
         if !universe.takes_token(token) {
             return at_once(Said::Unauthorized, refusal(401, "UNAUTHENTICATED"));
         }
@@ -106,27 +108,20 @@ impl Api {
     /// An answer that is no answer: from the transport and the server, or in the body.
     fn trouble(&self, down: bool) -> Reply {
         let kind = self.0.draw(|rng| rng.u32(..4));
-        let at_once = |what, result| Reply { after: Duration::ZERO, said: Said::Bad(what), result };
+        let reply = |what, result| Reply { after: Duration::ZERO, said: Said::Bad(what), result };
+        let at_once = |what, answer| reply(what, Ok(answer));
         match (down, kind) {
             (true, 0) => at_once("503", refusal(503, "UNAVAILABLE")),
             (true, 1) => at_once("500, no envelope", answer(500, &json!("oops"))),
-            (true, 2) => at_once("reset", Err(Transport::Broken("connection reset".into()))),
-            (true, _) => {
-                Reply { after: TIMEOUT, said: Said::Bad("silence"), result: Err(Transport::TimedOut(TIMEOUT)) }
-            }
-            (false, 0) => at_once(
-                "no JSON",
-                Ok(Answer { status: 200, retry_after: None, location: None, body: b"<html>".into() }),
-            ),
+            (true, 2) => reply("reset", Err(Transport::Broken("connection reset".into()))),
+            (true, _) => Reply { after: TIMEOUT, ..reply("silence", Err(Transport::TimedOut(TIMEOUT))) },
+            (false, 0) => at_once("no JSON", raw(200, b"<html>")),
             (false, 1) => at_once("a wrong shape", answer(200, &json!({"result": {"status": 7}}))),
-            (false, 2) => at_once(
-                "half a body",
-                Ok(Answer { status: 200, retry_after: None, location: None, body: b"{\"result\":{\"exec".into() }),
-            ),
-            (false, _) => at_once(
-                "another execution",
-                answer(200, &json!({"result": {"executionId": "exec_99", "status": "completed", "steps": []}})),
-            ),
+            (false, 2) => at_once("half a body", raw(200, b"{\"result\":{\"exec")),
+            (false, _) => {
+                let other = json!({"executionId": "exec_99", "status": "completed", "steps": []});
+                at_once("another execution", answer(200, &json!({ "result": other })))
+            }
         }
     }
 }

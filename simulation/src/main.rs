@@ -92,7 +92,9 @@ fn run(seed: u64, hours: f64) -> anyhow::Result<Outcome> {
 fn digest(journal: &[Entry]) -> u64 {
     use std::hash::{DefaultHasher, Hasher};
     let mut hash = DefaultHasher::new();
-    journal.iter().for_each(|entry| hash.write(entry.to_string().as_bytes()));
+    for entry in journal {
+        hash.write(entry.to_string().as_bytes());
+    }
     hash.finish()
 }
 
@@ -151,7 +153,7 @@ fn attempt(seed: u64, hours: f64) -> Result<Duration, String> {
         let place = failure.entry.map(|entry| format!("\n  {}", outcome.journal[entry])).unwrap_or_default();
         return Err(format!("{}{place}", failure.what));
     }
-    if seed % TWICE_EVERY == 0 {
+    if seed.is_multiple_of(TWICE_EVERY) {
         let again = run(seed, hours).map_err(|error| format!("{error:#}"))?;
         if digest(&again.journal) != digest(&outcome.journal) {
             let pairs = again.journal.iter().zip(&outcome.journal);

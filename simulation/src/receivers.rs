@@ -68,7 +68,9 @@ impl Webhook {
         let universe = &self.universe;
         let status = |code| Got::Status { code, retry_after: None };
         // Some events of some executions are refused for good, in fair weather too.
-        if self.picky.is_some_and(|every| sent[0].who % every == 0) && sent[0].json.contains("\"step.waiting\"") {
+        if self.picky.is_some_and(|every| sent[0].who.is_multiple_of(every))
+            && sent[0].json.contains("\"step.waiting\"")
+        {
             return status(400);
         }
         let url = &universe.plan.urls[self.url];

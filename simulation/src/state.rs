@@ -107,7 +107,9 @@ impl Store for State {
         // Before it is applied: what a replay is about is gone afterwards.
         let commits = self.commits(writes);
         universe.state().apply(writes)?;
-        commits.into_iter().for_each(|commit| universe.note(Fact::Committed(commit)));
+        for commit in commits {
+            universe.note(Fact::Committed(commit));
+        }
         // It is durable; whether the program learns of it is another step.
         if universe.alive() { Ok(()) } else { Err(StoreError::Closed) }
     }

@@ -225,8 +225,8 @@ impl<'a> Delivered<'a> {
         for line in &lines[..whole] {
             let event: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("{line}: {error}"))?;
             let id = event["id"].as_str().unwrap_or_default();
-            let mut lanes = self.lanes.range_mut((sink, 0)..(sink + 1, 0)).map(|(_, items)| items);
-            let Some((items, nth)) = lanes.find_map(|items| {
+            let mut queues = self.lanes.range_mut((sink, 0)..(sink + 1, 0)).map(|(_, items)| items);
+            let Some((items, nth)) = queues.find_map(|items| {
                 let nth = items.iter().position(|item| item.id == id && item.state == Fate::Pending)?;
                 Some((items, nth))
             }) else {

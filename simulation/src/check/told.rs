@@ -218,7 +218,7 @@ impl<'a> Told<'a> {
             return Err(format!("execution {who}: {} events are told instead of {expected:#?}", own.len()));
         }
         for ((event, told), expected) in own.iter().zip(&events[usize::from(believed)..]).zip(&expected) {
-            self.compare(who, event, expected, &read)?;
+            Self::compare(who, event, expected, &read)?;
             self.number(who, event, told, Some(expected))?;
         }
         let ended = self.known[who].status.is_some_and(is_terminal);
@@ -231,7 +231,7 @@ impl<'a> Told<'a> {
         Ok(())
     }
 
-    fn compare(&self, who: usize, event: &Value, expected: &Expected, read: &Read) -> Result<(), String> {
+    fn compare(who: usize, event: &Value, expected: &Expected, read: &Read) -> Result<(), String> {
         let data = &event["data"];
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let mut differs = vec![];
