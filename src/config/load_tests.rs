@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::config::{Dialect, Rate};
+use crate::config::{Dialect, Rate, WebhookFormat};
 
 const CREDENTIALS: [(&str, &str); 3] = [("VELT_API_KEY", "key"), ("VELT_AUTH_TOKEN", "token"), ("HOME", "/home/u")];
 
@@ -139,6 +139,47 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
         ("[[sink]]\nname = \"a\"".into(), "1:1", &["sink.type", "is missing"]),
         ("[[sink]]\nname = \"a\"\ntype = \"webhok\"".into(), "3:8", &["sink[0].type", "did you mean `webhook`"]),
         (with("url = \"https://h/\"\nformat = \"xml\""), "5:10", &["sink[0].format", "\"json\", \"cloudevents\""]),
+        (with("url = \"https://h/\"\nformat = \"template\""), "1:1", &["sink.body", "is missing", "docs/templates.md"]),
+        (with("url = \"https://h/\"\nformat = \"template\"\nbody = 7"), "6:8", &["sink[0].body", "must be a string"]),
+        (with("url = \"https://h/\"\nformat = \"template\"\nbody = \" \""), "6:8", &["sink[0].body", "is empty"]),
+        (
+            with("url = \"https://h/\"\nbody = \"{}\""),
+            "5:8",
+            &["sink[0].body", "is for templates alone", "format = \"template\""],
+        ),
+        (
+            with("url = \"https://h/\"\nformat = \"cloudevents\"\ncontent_type = \"text/plain\""),
+            "6:16",
+            &["sink[0].content_type", "is for templates alone"],
+        ),
+        (with("url = \"https://h/\"\nformat = \"tempalte\"\nbody = \"1\""), "5:10", &["did you mean `template`"]),
+        (
+            with("url = \"https://h/\"\nformat = \"template\"\nbody = \"1\"\ncontent_type = \"json\""),
+            "7:16",
+            &["sink[0].content_type", "is no content type", "type/subtype"],
+        ),
+        (
+            with("url = \"https://h/\"\nformat = \"template\"\nbody = \"1\"\ncontent_type = \"a/b\\r\\nx: canary\""),
+            "7:16",
+            &["sink[0].content_type", "is no content type"],
+        ),
+        (
+            with("url = \"https://h/\"\nformat = \"template\"\nbody = \"{\\\"a\\\": {{ data.lable }}}\""),
+            "6:20",
+            &["sink[0].body: no event has `data.lable`", "did you mean `data.label`"],
+        ),
+        (
+            with("url = \"https://h/\"\nformat = \"template\"\nbody = '''\n{\n  \"a\": oops\n}'''"),
+            "8:8",
+            &["sink[0].body: fails for the event step.pending: the output is no JSON"],
+        ),
+        (
+            with(
+                "url = \"https://h/\"\nformat = \"template\"\nbody = \"{{ data.step.nodeId }}\"\nevents = [\"step.*\"]",
+            ),
+            "6:21",
+            &["fails for the event watch.test (test-sink"],
+        ),
         (with("url = \"ftp://h/canary\""), "1:1", &["sink.url", "http or https"]),
         (sink.into(), "1:1", &["sink.url", "is missing", "url_env"]),
         (
@@ -226,6 +267,33 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
         }
         assert!(!errors.contains("canary"), "{errors}");
     }
+}
+
+#[test]
+fn a_template_is_tried_with_what_its_sink_can_be_sent() {
+    let load = |rest: &str| {
+        let mut case = Case::new(&format!(
+            "[[sink]]\nname = \"a\"\ntype = \"webhook\"\nurl = \"https://h/\"\nformat = \"template\"\n{rest}\n"
+        ));
+        case.given.ids = true;
+        (case.load(), case)
+    };
+    let stepwise = "body = '{{ data.step.nodeId if type != \"watch.test\" }}'";
+    assert!(load(stepwise).0.is_err(), "executions have no step");
+    assert!(load(&format!("{stepwise}\nevents = [\"step.*\"]")).0.is_ok());
+    let output = "body = '{{ data.step.output.comment if data.step and data.step.output }}'\ninclude_output = true";
+    let loaded = load(output).0.unwrap();
+    let SinkKind::Webhook(webhook) = &loaded.config.sinks[0].kind else { panic!("no webhook") };
+    let WebhookFormat::Template(template) = &webhook.format else { panic!("no template") };
+    assert_eq!((template.content_type(), webhook.format.name()), ("application/json", "template"));
+
+    // A key in the body makes the file one that holds secrets.
+    let (loaded, case) = load("body = '{\"routing_key\": \"0123456789abcdef0123456789canary\"}'");
+    assert!(!format!("{loaded:?}").contains("canary"));
+    assert_eq!(loaded.unwrap().warnings.len(), 0);
+    fs::set_permissions(case.given.config.as_ref().unwrap(), fs::Permissions::from_mode(0o644)).unwrap();
+    let warnings = case.load().unwrap().warnings.concat();
+    assert!(warnings.contains("holds secrets") && !warnings.contains("canary"), "{warnings}");
 }
 
 #[test]
