@@ -65,10 +65,10 @@ fn an_event_that_cant_be_rendered_is_a_dead_letter_and_holds_nobody_up() {
     let body = "{% if type == 'step.on-fire' %}{{ data.label / 2 }}{% else %}{{ type }}{% endif %}";
     let config = folder.config(&templated(&receiver.url("/"), body, ""));
     let program = || Program::new(&folder, &sim).config(&config).state(folder.state());
-    let log = program().arg("exec_1").run().expect(0).log();
+    let log = program().arg("exec_1").run().expect(20).log();
     assert!(log.contains("the template can't be rendered"), "{log}");
 
-    let sent: Vec<Value> = receiver.received().iter().map(velt_sim::receiver::Received::json).collect();
+    let sent: Vec<Value> = receiver.received().iter().map(|request| request.json()).collect();
     assert_eq!(sent, ["execution.completed"], "what came behind it went out");
     let dead = program().args(["dead-letters", "list"]).run().expect(0).stdout.join("\n");
     assert!(dead.contains("refused"), "{dead}");
@@ -82,11 +82,11 @@ fn a_mistake_in_a_template_is_told_with_its_place() {
     let with = |body: &str| templated("https://h.example/", body, "").replace("\n[[sink]]", "[[sink]]");
     // (body, line:column, what the message holds)
     for (body, place, holds) in [
-        ("{\n  \"text\": {{ data.label | upcase }}\n}", "8:30", "unknown filter"),
-        ("{\n  \"text\": {{ data.lable }}\n}", "8:14", "did you mean `data.label`?"),
-        ("{\n  \"text\": {{ data.label }\n}", "8:26", "syntax error"),
-        ("{\n  \"text\": {{ data.step.nodeId }}\n}", "8:18", "for the event execution.pending"),
-        ("{\n  \"text\": {{ data.label }}\n  \"k3yk3yk3yk3ycanary\": 1\n}", "9:3", "the output is no JSON"),
+        ("{\n  \"text\": {{ data.label | upcase }}\n}", "9:27", "unknown filter"),
+        ("{\n  \"text\": {{ data.lable }}\n}", "9:14", "did you mean `data.label`?"),
+        ("{\n  \"text\": {{ data.label }\n}", "9:25", "syntax error"),
+        ("{\n  \"text\": {{ data.step.nodeId }}\n}", "9:18", "for the event execution.pending"),
+        ("{\n  \"text\": {{ data.label }}\n  \"k3yk3yk3yk3ycanary\": 1\n}", "10:3", "the output is no JSON"),
     ] {
         folder.write("config.toml", with(body));
         let program = Program::bare(&folder).env("VELT_API_KEY", "key").env("VELT_AUTH_TOKEN", "token");

@@ -30,14 +30,13 @@ pub(super) fn format(
     let others = match given {
         Some(Word::Template) => return template(table, report, filter, inline),
         Some(Word::CloudEvents) => WebhookFormat::CloudEvents,
-        Some(Word::Json) => WebhookFormat::Json,
         None if table.has("format") => {
             // Only the word is complained about.
             table.has("body");
             table.has("content_type");
             return None;
         }
-        None => WebhookFormat::Json,
+        Some(Word::Json) | None => WebhookFormat::Json,
     };
     for found in ["body", "content_type"].into_iter().filter_map(|key| table.text(key)) {
         table.refuse(&found, "is for templates alone", Some("format = \"template\""));

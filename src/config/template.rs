@@ -5,6 +5,8 @@
 //!
 //! What an event says never becomes structure. In JSON each `{{ … }}` is written through `json.rs`, which knows where it stands.
 
+#[cfg(test)]
+mod docs_tests;
 mod json;
 mod samples;
 
@@ -339,6 +341,7 @@ struct Json(Box<str>);
 
 impl Json {
     /// As the built-in `tojson`; how it is indented is left to whoever reads it.
+    #[expect(clippy::needless_pass_by_value, reason = "a filter's signature")]
     fn filter(state: &State<'_, '_>, value: &Value, _indent: Option<Value>, kwargs: Kwargs) -> Result<Value, Error> {
         let _: Option<Value> = kwargs.get("indent")?;
         kwargs.assert_all_used()?;
@@ -362,6 +365,7 @@ impl Object for Json {
 }
 
 /// At most `length` characters, the last of which say that something is missing.
+#[expect(clippy::needless_pass_by_value, reason = "a filter's signature")]
 fn truncate(value: &Value, length: usize, kwargs: Kwargs) -> Result<String, Error> {
     let end: Option<String> = kwargs.get("end")?;
     kwargs.assert_all_used()?;

@@ -50,7 +50,7 @@ fn each_value_is_json_or_text_by_where_it_stands() {
             r#"{% set x %}<{{ data.label }}>{% endset %}["{{ x }}", {{ x }}]"#,
             r#"["<a \"b\" \\ c\nd>", "<a \"b\" \\ c\nd>"]"#,
         ),
-        (r#"{% set x %}<{{ data.label }}>{% endset %}{{ x | truncate(4) }}"#, r#""<a …""#),
+        (r"{% set x %}<{{ data.label }}>{% endset %}{{ x | truncate(4) }}", r#""<a …""#),
         (r#"{% autoescape false %}"{{ data.label }}"{% endautoescape %}"#, r#""a \"b\" \\ c\nd""#),
         (r#""\\{{ data.sequence }}""#, r#""\\3""#),
     ] {

@@ -105,9 +105,9 @@ pub(super) fn settle(marked: &str) -> Result<String, Broken> {
         let (value, _) = value.split_once(CLOSE).ok_or_else(|| broken("a value was cut"))?;
         pieces.push((body.len(), raw));
         if quoted {
-            body.push_str(&within(value))
+            body.push_str(&within(value));
         } else {
-            body.push_str(value)
+            body.push_str(value);
         }
         rest = raw + OPEN.len_utf8() + value.len() + CLOSE.len_utf8();
     }

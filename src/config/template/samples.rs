@@ -27,24 +27,24 @@ pub(super) fn all(include_output: bool) -> Vec<Sample> {
         for to in STEPS {
             let mut data = data(full, to);
             data.insert("step".into(), step(full, to, include_output));
-            samples.push(sample(&format!("step.{to}"), data));
+            samples.push(sample(&format!("step.{to}"), &data));
         }
         for to in EXECUTIONS {
             let mut data = data(full, to);
             data.insert("final".into(), matches!(to, "completed" | "failed" | "cancelled").into());
-            samples.push(sample(&format!("execution.{to}"), data));
+            samples.push(sample(&format!("execution.{to}"), &data));
         }
         for (kind, reason) in [("abandoned", "not-found"), ("abandoned", "refused"), ("inconsistent", "contradiction")]
         {
             let mut data = watch(full);
             data.insert("reason".into(), reason.into());
             data.insert("final".into(), (kind == "abandoned").into());
-            samples.push(sample(&format!("watch.{kind}"), data));
+            samples.push(sample(&format!("watch.{kind}"), &data));
         }
     }
     let mut data = watch(false);
     data.extend([("label".into(), "A test of the sink approvals".into()), ("sequence".into(), 0.into())]);
-    samples.push(sample(TEST, data));
+    samples.push(sample(TEST, &data));
     samples
 }
 
@@ -68,7 +68,7 @@ fn collect(names: &mut BTreeSet<String>, path: &str, value: &Value) {
     }
 }
 
-fn sample(kind: &str, data: Map<String, Value>) -> Sample {
+fn sample(kind: &str, data: &Map<String, Value>) -> Sample {
     let json = json!({"id": "evt_6caedd97916d2709195b443c1ffcfcbb", "type": kind, "timestamp": TIME, "data": data});
     Sample { kind: kind.into(), json }
 }
