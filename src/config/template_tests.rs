@@ -176,6 +176,8 @@ fn what_nests_deeply_ends_with_a_fault_or_a_body() {
     let repeat = |text: &str, times| text.repeat(times);
     for source in [
         repeat("{% set x = [x] %}", 900) + "{{ x }}",
+        // Small to hold, and endless to write.
+        format!("{{% set x = [1] %}}{}{{{{ x }}}}", repeat("{% set x = [x, x] %}", 60)),
         format!("{{% set x = 1 %}}{}{{{{ x }}}}", repeat("{%set x=[[[[[[[[[[x]]]]]]]]]]%}", 500)),
         format!(
             "{{% for x in [1] recursive %}}{{{{ loop([{}x{}]) }}}}{{% endfor %}}",
