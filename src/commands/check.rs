@@ -6,7 +6,8 @@ use secrecy::ExposeSecret;
 
 use crate::{
     config::{
-        self, Config, Dialect, Given, SecretSource, Signing, SinkKind, StatePath, StdoutFormat, secret::Environment,
+        self, Config, Dialect, Given, SecretSource, Signing, SinkKind, StatePath, StdoutFormat, WebhookFormat,
+        secret::Environment,
     },
     daemon::Failure,
     exit::Exit,
@@ -100,7 +101,12 @@ fn sinks(config: &Config, environment: &Environment, out: &mut impl Write) -> st
                 let headers = webhook.headers.len();
                 let signed = webhook.signing.as_ref().map(|signing| signed(signing, environment)).unwrap_or_default();
                 let (host, format) = (host(&webhook.url, environment), webhook.format.name());
-                format!("webhook to {host}, {format}, {headers} headers{signed}")
+                // The body itself is never shown: it may hold a key.
+                let content_type = match &webhook.format {
+                    WebhookFormat::Template(template) => format!(" ({})", plain::escape(template.content_type())),
+                    WebhookFormat::Json | WebhookFormat::CloudEvents => String::new(),
+                };
+                format!("webhook to {host}, {format}{content_type}, {headers} headers{signed}")
             }
         };
         writeln!(out, "sink            {}: {what}", plain::escape(sink.name.as_str()))?;

@@ -12,7 +12,7 @@ use wildmatch::WildMatch;
 
 use super::{
     Api, Config, Daemon, Dialect, Log, LogFormat, Poll, Rate, Retry, SecretSource, Signing, Sink, SinkKind, State,
-    StatePath, StdoutFormat, Watch, Webhook, WebhookFormat,
+    StatePath, StdoutFormat, Watch, Webhook, body,
     reader::{Entry, Found, Report, Table},
     secret::Environment,
 };
@@ -222,7 +222,8 @@ impl Surroundings<'_> {
                     .unwrap_or(StdoutFormat::Json),
             }),
             Some(Kind::Webhook) => {
-                self.webhook(table, name.as_ref(), inline, warnings).map(|webhook| SinkKind::Webhook(Box::new(webhook)))
+                let webhook = self.webhook(table, name.as_ref(), &filter, inline, warnings);
+                webhook.map(|webhook| SinkKind::Webhook(Box::new(webhook)))
             }
             None => {
                 // Its keys depend on the type: asked for, so that only the type is complained about.
@@ -239,11 +240,11 @@ impl Surroundings<'_> {
         &self,
         table: &Table<'_>,
         name: Option<&Found<&str>>,
+        filter: &Filter,
         inline: &mut bool,
         warnings: &mut Vec<String>,
     ) -> Option<Webhook> {
-        let formats = [WebhookFormat::Json, WebhookFormat::CloudEvents].map(|format| (format.name(), format));
-        let format = table.word("format", &formats).unwrap_or(WebhookFormat::Json);
+        let format = body::format(table, self.report, filter, inline);
         let url = self.secret(table, ["url", "url_env", "url_file"], inline);
         if url.is_none() && !["url", "url_env", "url_file"].iter().any(|key| table.has(key)) {
             self.report.at(&table.span, "sink.url", "is missing", Some("one of url, url_env, url_file"));
@@ -292,7 +293,7 @@ impl Surroundings<'_> {
         };
         retry.finish();
         Some(Webhook {
-            format,
+            format: format?,
             headers,
             signing,
             timeout: positive(table, "timeout", Duration::from_secs(15)),
@@ -394,8 +395,10 @@ fn one_spelling(table: &Table<'_>, given: [Option<&Found<&str>>; 3], keys: [&str
     }
 }
 
-const WEBHOOK_KEYS: [&str; 15] = [
+const WEBHOOK_KEYS: [&str; 17] = [
     "format",
+    "body",
+    "content_type",
     "url",
     "url_env",
     "url_file",

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::config::{Dialect, Rate};
+use crate::config::{Dialect, Rate, WebhookFormat};
 
 const CREDENTIALS: [(&str, &str); 3] = [("VELT_API_KEY", "key"), ("VELT_AUTH_TOKEN", "token"), ("HOME", "/home/u")];
 
@@ -48,8 +48,16 @@ fn the_example_states_the_true_defaults() {
 
 #[test]
 fn the_example_parses_with_every_key_in_force() {
+    in_force("json");
+    in_force("template");
+}
+
+fn in_force(format: &str) {
+    let alone =
+        |line: &&str| format == "template" || !line.starts_with("# body =") && !line.starts_with("# content_type =");
     let in_force: String = EXAMPLE
         .lines()
+        .filter(alone)
         .map(|line| match line.strip_prefix("# ") {
             Some(key) if key.starts_with('[') || key.split_once(" = ").is_some_and(|(name, _)| is_key(name)) => {
                 format!("{key}\n")
@@ -58,6 +66,9 @@ fn the_example_parses_with_every_key_in_force() {
         })
         .collect();
     assert!(in_force.contains("\nretry = {") && in_force.contains("\nca_file"), "{in_force}");
+    // The last of its lines is the webhook's.
+    let (before, after) = in_force.rsplit_once("format = \"json\"").unwrap();
+    let in_force = format!("{before}format = \"{format}\"{after}");
     let mut case = Case::new(&in_force.replace("/run/secrets/velt-auth-token", "token").replace("/run/secrets/", ""));
     fs::write(case.folder.path().join("token"), "secret\n").unwrap();
     fs::write(case.folder.path().join("approvals"), WHSEC).unwrap();
@@ -77,6 +88,10 @@ fn the_example_parses_with_every_key_in_force() {
     );
     let default = case.load().unwrap();
     let SinkKind::Webhook(default) = &default.config.sinks[0].kind else { panic!("no webhook") };
+    assert_eq!(webhook.format.name(), format);
+    if let WebhookFormat::Template(template) = &webhook.format {
+        assert_eq!(template.content_type(), "application/json");
+    }
     assert_eq!(webhook.timeout, default.timeout);
     assert_eq!(webhook.rate_limit, default.rate_limit);
     assert_eq!(webhook.max_in_flight, default.max_in_flight);
@@ -209,23 +224,105 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
         ("[poll]\njitter = = 1".into(), "2:10", &["no TOML"]),
         ("[poll]\njitter = 0\njitter = 0.1".into(), "3:1", &["no TOML"]),
     ];
+    told(&cases);
+}
+
+#[test]
+fn broken_templates_are_told_with_place_key_and_hint() {
+    let with = |rest: &str| format!("[[sink]]\nname = \"a\"\ntype = \"webhook\"\n{rest}");
+    told(&[
+        (with("url = \"https://h/\"\nformat = \"template\""), "1:1", &["sink.body", "is missing", "docs/templates.md"]),
+        (with("url = \"https://h/\"\nformat = \"template\"\nbody = 7"), "6:8", &["sink[0].body", "must be a string"]),
+        (with("url = \"https://h/\"\nformat = \"template\"\nbody = \" \""), "6:8", &["sink[0].body", "is empty"]),
+        (
+            with("url = \"https://h/\"\nbody = \"{}\""),
+            "5:8",
+            &["sink[0].body", "is for templates alone", "format = \"template\""],
+        ),
+        (
+            with("url = \"https://h/\"\nformat = \"cloudevents\"\ncontent_type = \"text/plain\""),
+            "6:16",
+            &["sink[0].content_type", "is for templates alone"],
+        ),
+        (with("url = \"https://h/\"\nformat = \"tempalte\"\nbody = \"1\""), "5:10", &["did you mean `template`"]),
+        (
+            with("url = \"https://h/\"\nformat = \"template\"\nbody = \"1\"\ncontent_type = \"json\""),
+            "7:16",
+            &["sink[0].content_type", "is no content type", "type/subtype"],
+        ),
+        (
+            with("url = \"https://h/\"\nformat = \"template\"\nbody = \"1\"\ncontent_type = \"a/b\\r\\nx: canary\""),
+            "7:16",
+            &["sink[0].content_type", "is no content type"],
+        ),
+        (
+            with("url = \"https://h/\"\nformat = \"template\"\nbody = \"{\\\"a\\\": {{ data.lable }}}\""),
+            "6:20",
+            &["sink[0].body: no event has `data.lable`", "did you mean `data.label`"],
+        ),
+        (
+            with("url = \"https://h/\"\nformat = \"template\"\nbody = '''\n{\n  \"a\": oops\n}'''"),
+            "8:8",
+            &["sink[0].body: fails for the event step.pending: the output is no JSON"],
+        ),
+        (
+            with(
+                "url = \"https://h/\"\nformat = \"template\"\nbody = \"{{ data.step.nodeId }}\"\nevents = [\"step.*\"]",
+            ),
+            "6:16",
+            &["fails for the event watch.test (test-sink"],
+        ),
+    ]);
+}
+
+/// Each configuration is refused at its place, with these pieces in what is said.
+fn told(cases: &[(String, &str, &[&str])]) {
     for (text, place, holds) in cases {
-        let mut case = Case::new(&text);
+        let mut case = Case::new(text);
         case.given.ids = true;
         let signing = format!("{WHSEC} whsec_Y2FuYXJ5");
         case.environment = [CREDENTIALS[0], CREDENTIALS[1], CREDENTIALS[2], ("SIGNING", &*signing)].into();
-        let errors = case.load().expect_err(&text).to_string();
+        let errors = case.load().expect_err(text).to_string();
         let expected = format!("config.toml:{place}: ");
         let line = errors.split("\n  ").next().unwrap_or_default();
         assert!(errors.contains(&expected), "{text}\n=> {errors}\nwanted {expected}");
         assert!(
             errors.lines().filter(|line| line.contains("config.toml:")).count() <= errors.matches("hint: ").count()
         );
-        for piece in holds {
+        for piece in *holds {
             assert!(errors.contains(piece), "{text}\n=> {errors}\nwanted {piece} ({line})");
         }
         assert!(!errors.contains("canary"), "{errors}");
     }
+}
+
+#[test]
+fn a_template_is_tried_with_what_its_sink_can_be_sent() {
+    let load = |rest: &str| {
+        let mut case = Case::new(&format!(
+            "[[sink]]\nname = \"a\"\ntype = \"webhook\"\nurl_env = \"HOOK\"\nformat = \"template\"\n{rest}\n"
+        ));
+        case.given.ids = true;
+        // No secret stands in the file but what the body holds.
+        case.environment = [CREDENTIALS[0], CREDENTIALS[1], CREDENTIALS[2], ("HOOK", "https://h/")].into();
+        (case.load(), case)
+    };
+    let stepwise = "body = '{{ data.step.nodeId if type != \"watch.test\" }}'";
+    assert!(load(stepwise).0.is_err(), "executions have no step");
+    assert!(load(&format!("{stepwise}\nevents = [\"step.*\"]")).0.is_ok());
+    let output = "body = '{{ data.step.output.comment if data.step and data.step.output }}'\ninclude_output = true";
+    let loaded = load(output).0.unwrap();
+    let SinkKind::Webhook(webhook) = &loaded.config.sinks[0].kind else { panic!("no webhook") };
+    let WebhookFormat::Template(template) = &webhook.format else { panic!("no template") };
+    assert_eq!((template.content_type(), webhook.format.name()), ("application/json", "template"));
+
+    // A key in the body makes the file one that holds secrets.
+    let (loaded, case) = load("body = '{\"routing_key\": \"0123456789abcdef0123456789canary\"}'");
+    assert!(!format!("{loaded:?}").contains("canary"));
+    assert_eq!(loaded.unwrap().warnings.len(), 0);
+    fs::set_permissions(case.given.config.as_ref().unwrap(), fs::Permissions::from_mode(0o644)).unwrap();
+    let warnings = case.load().unwrap().warnings.concat();
+    assert!(warnings.contains("holds secrets") && !warnings.contains("canary"), "{warnings}");
 }
 
 #[test]

@@ -1,18 +1,21 @@
 //! The configuration as the program holds it: every value here has been checked. `file.rs` reads TOML into it, `load.rs` finds the file
 //! and adds what the command line and the environment say.
 
+mod body;
 mod file;
 mod key;
 mod load;
 mod reader;
 pub mod secret;
+mod template;
 
 pub use file::{check_webhook_url, is_loopback};
 pub use key::{Dialect, KeyError};
 pub use load::{ConfigErrors, Given, Loaded, Output, load, sinks, state_path};
 pub use reader::{Problem, nearest, parse_duration};
+pub use template::{Fault, Template};
 
-use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 
@@ -121,20 +124,23 @@ pub enum StdoutFormat {
 }
 
 /// What a webhook's body is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WebhookFormat {
     /// The event, as on stdout.
     Json,
     /// The event as a CloudEvent 1.0, in structured mode.
     CloudEvents,
+    /// What its owner makes of the event.
+    Template(Arc<Template>),
 }
 
 impl WebhookFormat {
     /// As it is configured.
-    pub const fn name(self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             Self::Json => "json",
             Self::CloudEvents => "cloudevents",
+            Self::Template(_) => "template",
         }
     }
 }

@@ -68,11 +68,55 @@ impl<'a> Report<'a> {
         });
     }
 
+    /// The place of the byte `at` of a string's value, where the string stands at `span` in the file.
+    pub(super) fn within(&self, span: &Range<usize>, at: usize) -> Range<usize> {
+        let Some(raw) = self.input.get(span.clone()) else { return span.clone() };
+        let place = span.start + place_within(raw, at).unwrap_or(0);
+        place..place
+    }
+
     pub(super) fn into_problems(self) -> Vec<Problem> {
         let mut problems = self.problems.into_inner();
         problems.sort_by(|a, b| a.place.cmp(&b.place));
         problems
     }
+}
+
+/// Where in `raw`, a TOML string with its quotes, the byte `at` of its value is written.
+fn place_within(raw: &str, at: usize) -> Option<usize> {
+    let quote = raw.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
+    let triple = raw.len() >= 6 && raw.chars().take(3).all(|c| c == quote);
+    let mut place = if triple { 3 } else { 1 };
+    if triple {
+        // A line break right behind the quotes is none of the value's.
+        let rest = &raw[place..];
+        place += if rest.starts_with("\r\n") { 2 } else { usize::from(rest.starts_with('\n')) };
+    }
+    let mut value = 0;
+    while value < at {
+        let rest = raw.get(place..)?;
+        let first = rest.chars().next()?;
+        let (written, means) = match rest.chars().nth(1) {
+            Some(escape) if quote == '"' && first == '\\' => match escape {
+                'u' | 'U' | 'x' => {
+                    let digits = match escape {
+                        'u' => 4,
+                        'U' => 8,
+                        _ => 2,
+                    };
+                    let code = u32::from_str_radix(rest.get(2..2 + digits)?, 16).ok()?;
+                    (2 + digits, char::from_u32(code)?.len_utf8())
+                }
+                // It takes all white space away, to the next thing that is none.
+                ' ' | '\t' | '\r' | '\n' => (1 + rest[1..].len() - rest[1..].trim_start().len(), 0),
+                escape => (1 + escape.len_utf8(), 1),
+            },
+            _ => (first.len_utf8(), first.len_utf8()),
+        };
+        place += written;
+        value += means;
+    }
+    Some(place)
 }
 
 /// The nearest character boundary at or before `at`.
@@ -471,6 +515,30 @@ mod tests {
         }
         for text in ["", "2", "-2s", "s", "2 s s", "1x", "1e3s", "2minutes", "..s", "99999999999999999999999d", "2s!"] {
             assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_byte_of_a_strings_value_is_found_in_the_file() {
+        for raw in [
+            "'plain # text'",
+            "'''\nfirst\n  second ''quoted'' #\n'''",
+            "'''first\r\nsecond #'''",
+            "\"tab\\t quote\\\" \\u00e9 \\U0001F600 \u{e9} #\"",
+            "\"\"\"\r\none \\\n   two\n\\\\ three #\"\"\"",
+            "\"\"",
+        ] {
+            let document = format!("key = {raw}");
+            let table: toml::Table = document.parse().unwrap();
+            let value = table["key"].as_str().unwrap();
+            let report = Report::new(Path::new(""), &document);
+            let span = 6..document.len();
+            if let Some(at) = value.find('#') {
+                assert_eq!(document[report.within(&span, at).start..].chars().next(), Some('#'), "{raw}");
+            }
+            let end = report.within(&span, value.len()).start;
+            assert!(document[end..].chars().all(|c| matches!(c, '"' | '\'')), "{raw}: {}", &document[end..]);
+            assert_eq!(report.within(&span, value.len() + 99).start, 6, "beyond it, where it begins");
         }
     }
 

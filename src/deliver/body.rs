@@ -1,25 +1,31 @@
-//! What goes out: the committed bytes, or the same event with the step's output where a sink asks for it; in an envelope where it asks
-//! for that. Pure.
+//! What goes out: the committed bytes, or the same event with the step's output where a sink asks for it; in an envelope, or as its
+//! owner's template has it, where it asks for that. Pure.
 
 use std::borrow::Cow;
 
 use super::cloudevent;
-use crate::{config::WebhookFormat, event::Event, store::Delivery};
+use crate::{
+    config::{Fault, WebhookFormat},
+    event::Event,
+    store::Delivery,
+};
 
-/// A webhook's body.
-pub(super) fn webhook(delivery: &Delivery, format: WebhookFormat, include_output: bool) -> String {
+/// A webhook's body. Only a template can fail, for an event unlike all that it was tried with.
+pub(super) fn webhook(delivery: &Delivery, format: &WebhookFormat, include_output: bool) -> Result<String, Fault> {
     let json = json(delivery, include_output);
-    match format {
+    Ok(match format {
         WebhookFormat::Json => json.into_owned(),
         WebhookFormat::CloudEvents => cloudevent::envelope(&delivery.event_id, &delivery.execution, &json),
-    }
+        WebhookFormat::Template(template) => template.render(&json)?,
+    })
 }
 
 /// What a webhook's body is called.
-pub(super) const fn content_type(format: WebhookFormat) -> &'static str {
+pub(super) fn content_type(format: &WebhookFormat) -> &str {
     match format {
         WebhookFormat::Json => "application/json",
         WebhookFormat::CloudEvents => "application/cloudevents+json",
+        WebhookFormat::Template(template) => template.content_type(),
     }
 }
 

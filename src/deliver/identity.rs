@@ -6,9 +6,9 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
 use super::{gate::UrlKey, webhook::SigningSecrets};
-use crate::route::SinkName;
+use crate::{config::WebhookFormat, route::SinkName};
 
-/// A sink's name, URL, headers, format and how it is signed, hashed.
+/// A sink's name, URL, headers, format with its template, and how it is signed, hashed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
     url: UrlKey,
@@ -27,7 +27,7 @@ impl Identity {
         name: &SinkName,
         url: &SecretString,
         headers: impl IntoIterator<Item = (&'a str, &'a SecretString)>,
-        format: &str,
+        format: &WebhookFormat,
         signing: Option<&SigningSecrets>,
     ) -> Self {
         let mut hash = Sha256::new();
@@ -37,13 +37,19 @@ impl Identity {
             hash.update(text);
         };
         part(name.as_str());
-        part(format);
+        part(format.name());
         part(url.expose_secret());
         let mut headers: Vec<_> = headers.into_iter().map(|(name, value)| (name, value.expose_secret())).collect();
         headers.sort_unstable();
         for (name, value) in headers {
             part(name);
             part(value);
+        }
+        if let WebhookFormat::Template(template) = format {
+            // Another body is another question to the receiver: it may well be why nothing was wanted any more.
+            part("body as");
+            part(template.content_type());
+            part(template.source());
         }
         if let Some(signing) = signing {
             // No header has a name with a space.
@@ -67,36 +73,47 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Dialect;
+    use crate::config::{Dialect, Template};
 
-    fn identity(name: &str, url: &str, headers: &[(&str, &str)], format: &str) -> String {
+    fn identity(name: &str, url: &str, headers: &[(&str, &str)], format: &WebhookFormat) -> String {
         let headers: Vec<_> = headers.iter().map(|(n, v)| (*n, SecretString::from(*v))).collect();
         Identity::new(&name.into(), &url.into(), headers.iter().map(|(n, v)| (*n, v)), format, None).salted([7; 16])
     }
 
     #[test]
     fn differs_in_each_part_and_not_by_the_order_of_headers() {
-        let base = identity("a", "http://h/", &[("x", "1"), ("y", "2")], "json");
-        assert_eq!(base, identity("a", "http://h/", &[("y", "2"), ("x", "1")], "json"));
+        let base = identity("a", "http://h/", &[("x", "1"), ("y", "2")], &WebhookFormat::Json);
+        assert_eq!(base, identity("a", "http://h/", &[("y", "2"), ("x", "1")], &WebhookFormat::Json));
         for other in [
-            identity("b", "http://h/", &[("x", "1"), ("y", "2")], "json"),
-            identity("a", "http://h/2", &[("x", "1"), ("y", "2")], "json"),
-            identity("a", "http://h/", &[("x", "1"), ("y", "3")], "json"),
-            identity("a", "http://h/", &[("x", "1y")], "json"),
-            identity("a", "http://h/", &[("x", "1"), ("y", "2")], "slack"),
+            identity("b", "http://h/", &[("x", "1"), ("y", "2")], &WebhookFormat::Json),
+            identity("a", "http://h/2", &[("x", "1"), ("y", "2")], &WebhookFormat::Json),
+            identity("a", "http://h/", &[("x", "1"), ("y", "3")], &WebhookFormat::Json),
+            identity("a", "http://h/", &[("x", "1y")], &WebhookFormat::Json),
+            identity("a", "http://h/", &[("x", "1"), ("y", "2")], &WebhookFormat::CloudEvents),
         ] {
             assert_ne!(base, other);
         }
     }
 
     #[test]
+    fn differs_by_template_and_content_type() {
+        let of = |source: &str, content_type: &str| {
+            let template = Template::new(source, content_type).unwrap();
+            identity("a", "http://h/", &[], &WebhookFormat::Template(template.into()))
+        };
+        let all = [of("1", "text/plain"), of("2", "text/plain"), of("1", "application/json")];
+        assert_eq!(all[0], of("1", "text/plain"));
+        assert_eq!(all.iter().collect::<std::collections::HashSet<_>>().len(), all.len());
+    }
+
+    #[test]
     fn differs_by_how_it_is_signed() {
         let signed = |dialect, secrets: &[&str]| {
             let signing = SigningSecrets { dialect, secrets: secrets.iter().map(|s| SecretString::from(*s)).collect() };
-            Identity::new(&"a".into(), &"http://h/".into(), [], "json", Some(&signing)).salted([7; 16])
+            Identity::new(&"a".into(), &"http://h/".into(), [], &WebhookFormat::Json, Some(&signing)).salted([7; 16])
         };
         let all = [
-            identity("a", "http://h/", &[], "json"),
+            identity("a", "http://h/", &[], &WebhookFormat::Json),
             signed(Dialect::Velt, &["1"]),
             signed(Dialect::Standard, &["1"]),
             signed(Dialect::Velt, &["2"]),
@@ -107,7 +124,7 @@ mod tests {
 
     #[test]
     fn never_prints_its_hashes() {
-        let identity = Identity::new(&"a".into(), &"http://h/".into(), [], "json", None);
+        let identity = Identity::new(&"a".into(), &"http://h/".into(), [], &WebhookFormat::Json, None);
         assert_eq!(format!("{identity:?}"), "Identity(..)");
         assert_ne!(identity.salted([1; 16]), identity.salted([2; 16]));
     }

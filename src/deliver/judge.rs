@@ -22,6 +22,8 @@ pub enum Answer {
     },
     /// No answer came.
     Failure(Failure),
+    /// Nothing was sent: the sink's template can't be rendered for this event. It never will be: the same event gives the same bytes.
+    Unrendered { why: String },
 }
 
 /// Why no answer came.
@@ -109,6 +111,10 @@ pub fn judge(answer: &Answer, now: Time) -> Judgement {
         Answer::Failure(failure) => Judgement {
             verdict: Verdict::Retry { after: None },
             answer: Words { what: failure.to_string(), detail: None },
+        },
+        Answer::Unrendered { why } => Judgement {
+            verdict: Verdict::Refused,
+            answer: Words { what: "the template can't be rendered".into(), detail: Some(why.clone()) },
         },
     }
 }
@@ -250,6 +256,13 @@ mod tests {
             assert_eq!(judgement.verdict, Verdict::Retry { after: None });
             assert_eq!(judgement.answer.to_string(), text);
         }
+    }
+
+    #[test]
+    fn what_no_template_can_say_is_refused_with_the_reason() {
+        let judgement = judge(&Answer::Unrendered { why: "undefined value".into() }, NOW.parse().unwrap());
+        assert_eq!(judgement.verdict, Verdict::Refused);
+        assert_eq!(judgement.answer.to_string(), "the template can't be rendered: undefined value");
     }
 
     #[test]

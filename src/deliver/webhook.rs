@@ -92,7 +92,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(target: &Target, format: WebhookFormat) -> Result<Self, TargetError> {
+    fn new(target: &Target, format: &WebhookFormat) -> Result<Self, TargetError> {
         let url: Url = target.url.expose_secret().trim().parse().map_err(|_| TargetError::Url)?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
             return Err(TargetError::Url);
@@ -108,7 +108,12 @@ impl Prepared {
             secrets.push(text.into());
         }
         // After what is configured: that can't override it.
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(body::content_type(format)));
+        let content_type = HeaderValue::from_str(body::content_type(format));
+        headers.insert(CONTENT_TYPE, content_type.map_err(|_| TargetError::HeaderValue("content-type".into()))?);
+        if let WebhookFormat::Template(template) = format {
+            // Some receivers want their key in the body, and would echo it.
+            secrets.extend(template.keys());
+        }
         let signing = target.signing.as_ref();
         let signer = signing.map(|signing| Signer::new(signing.dialect, &signing.secrets)).transpose()?;
         secrets.extend(signing.into_iter().flat_map(|signing| signing.secrets.iter().cloned()));
@@ -153,7 +158,7 @@ impl Webhook {
         clients: &mut Clients,
         clock: Clock,
     ) -> Result<Self, TargetError> {
-        let prepared = Prepared::new(target, config.format)?;
+        let prepared = Prepared::new(target, &config.format)?;
         let kind = Kind::of(&prepared.url, config.ca_file.as_deref());
         Ok(Self {
             client: clients.get(&kind)?,
@@ -161,7 +166,7 @@ impl Webhook {
             ca_file: config.ca_file.clone(),
             prepared: Arc::new(RwLock::new(Arc::new(prepared))),
             timeout: config.timeout,
-            format: config.format,
+            format: config.format.clone(),
             include_output,
             refresh,
             looks: config.signing.as_ref().is_some_and(config::Signing::may_change),
@@ -175,7 +180,10 @@ impl Webhook {
             let _ = tokio::time::timeout(LOOK_TIMEOUT, self.refresh(Ask::IfChanged)).await;
         }
         let prepared = Arc::clone(&self.prepared.read().unwrap_or_else(PoisonError::into_inner));
-        let body = body::webhook(delivery, self.format, self.include_output);
+        let body = match body::webhook(delivery, &self.format, self.include_output) {
+            Ok(body) => body,
+            Err(fault) => return Answer::Unrendered { why: fault.to_string() },
+        };
         let mut headers = prepared.headers.clone();
         let id = delivery.event_id.as_str();
         let mut own = vec![(WEBHOOK_ID, id.to_owned())];
@@ -206,11 +214,11 @@ impl Webhook {
     /// Reads the secrets again: a token may have been rotated. The next attempt, by the sink's schedule, goes with what is new.
     async fn refresh(&self, ask: Ask) {
         let (refresh, prepared) = (Arc::clone(&self.refresh), Arc::clone(&self.prepared));
-        let (kind, ca_file, format) = (self.kind.clone(), self.ca_file.clone(), self.format);
+        let (kind, ca_file, format) = (self.kind.clone(), self.ca_file.clone(), self.format.clone());
         // To its end, also when nobody waits for it any more: what was read is told only once.
         let again = tokio::task::spawn_blocking(move || {
             let Some(target) = refresh(ask) else { return };
-            match Prepared::new(&target, format) {
+            match Prepared::new(&target, &format) {
                 // Another kind of URL needs another client, which a reload makes.
                 Ok(fresh) if Kind::of(&fresh.url, ca_file.as_deref()) == kind => {
                     *prepared.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
@@ -305,7 +313,7 @@ impl SinkSpec {
     ) -> Result<Self, TargetError> {
         let headers = target.headers.iter().map(|(name, value)| (name.as_str(), value));
         let sending = Sending {
-            identity: Identity::new(&sink.name, &target.url, headers, webhook.format.name(), target.signing.as_ref()),
+            identity: Identity::new(&sink.name, &target.url, headers, &webhook.format, target.signing.as_ref()),
             outlet: Arc::new(Webhook::new(webhook, sink.filter.include_output, target, refresh, clients, clock)?),
             rate: webhook.rate_limit,
             max_in_flight: webhook.max_in_flight,

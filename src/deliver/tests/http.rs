@@ -21,7 +21,7 @@ use tokio::{
 use super::{fixture, rig::ms};
 use crate::{
     clock::{Clock, Time},
-    config::{self, Dialect, KeyError, Rate, Retry, SecretSource, WebhookFormat},
+    config::{self, Dialect, KeyError, Rate, Retry, SecretSource, Template, WebhookFormat},
     deliver::{
         Answer, Ask, Clients, Outlet, Refresh, Signer, SigningSecrets, Target, TargetError, Webhook, judge::Failure,
         signature::Message,
@@ -366,5 +366,44 @@ fn a_target_that_makes_no_sense_is_refused_without_showing_a_value() {
         assert_eq!(error, expected);
         assert!(!error.to_string().contains("t0ps3cret"));
         assert!(!format!("{target:?}").contains("t0ps3cret"));
+    }
+}
+
+#[tokio::test]
+async fn a_template_is_signed_as_it_was_rendered_and_an_answer_that_echoes_its_key_is_not_shown() {
+    let seen = Seen::default();
+    let keep = Arc::clone(&seen);
+    let key = "0123456789abcdef0123456789canary";
+    let router = Router::new().route(
+        "/",
+        post(move |headers: HeaderMap, body: String| async move {
+            let answer = (StatusCode::BAD_REQUEST, body.clone());
+            keep.lock().unwrap().push((headers, body));
+            answer
+        }),
+    );
+    let url = format!("http://{}/", serve(router).await);
+    let body = format!(r#"{{"routing_key": "{key}", "label": "{{{{ data.step.nodeId }}}}!"}}"#);
+    let format = |body: &str| WebhookFormat::Template(Template::new(body, "application/json").unwrap().into());
+    let webhook = |body: &str| {
+        let target = Target { signing: Some(signed(Dialect::Velt, &["raw"])), ..target(&url, &[]) };
+        let config = config::Webhook { format: format(body), ..config(ms(300)) };
+        Webhook::new(&config, true, &target, never(), &mut Clients::default(), clock()).unwrap()
+    };
+    let delivery = fixture::delivery(1, "exec_1", 1);
+    let answer = webhook(&body).send(&delivery).await;
+    assert_eq!(answer, Answer::Status { code: 400, retry_after: None, extract: None }, "it echoes the key");
+
+    // What can't be rendered is not sent at all.
+    let answer = webhook("{{ data.label / 2 }}").send(&delivery).await;
+    assert!(matches!(&answer, Answer::Unrendered { why } if why.contains("invalid operation")), "{answer:?}");
+
+    let seen = seen.lock().unwrap();
+    let [(headers, body)] = &**seen else { panic!("{seen:?}") };
+    assert_eq!(*body, format!(r#"{{"routing_key": "{key}", "label": "human-legal!"}}"#));
+    let id = delivery.event_id.as_str();
+    let message = Message { id, seconds: 0, attempt: 0, body: body.as_bytes() };
+    for (name, value) in Signer::new(Dialect::Velt, &["raw".into()]).unwrap().headers(&message) {
+        assert_eq!(headers[name], value, "{name}");
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::fixture;
 use crate::{
     clock::{Clock, Time},
-    config::{Rate, Retry},
+    config::{Rate, Retry, WebhookFormat},
     deliver::{Answer, Dispatcher, Identity, Notice, Outlet, Sending, SinkSpec, Way, judge::Failure},
     pace::Pace,
     store::{
@@ -171,7 +171,7 @@ impl Plan {
     pub(super) fn to(self, fake: &Arc<Fake>) -> SinkSpec {
         let sending = Sending {
             outlet: Arc::clone(fake) as Arc<dyn Outlet>,
-            identity: Identity::new(&self.name.into(), &self.url.into(), [], "json", None),
+            identity: Identity::new(&self.name.into(), &self.url.into(), [], &WebhookFormat::Json, None),
             rate: Rate::try_new(self.rate).unwrap(),
             max_in_flight: NonZeroUsize::new(self.max_in_flight).unwrap(),
             retry: Retry { pace: self.pace, max_age: self.max_age },
