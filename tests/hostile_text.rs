@@ -1,4 +1,4 @@
-//! Text from outside is text: whatever the API, a receiver, the watch file or a script's arguments hold, it moves no cursor, turns no
+//! What comes from outside is text, and no more of it than there is room for: whatever the API, a receiver, the watch file or a script's arguments hold, it moves no cursor, turns no
 //! direction, ends no line and forges no log line.
 
 #[path = "support/extra.rs"]
@@ -201,4 +201,65 @@ fn an_id_has_only_what_a_path_a_header_and_a_log_line_can_bear() {
         program.args(["--timeout", "1s", "--", id]).run().expect(2);
     }
     assert_eq!(bench.sim.log().len(), 0, "nothing was asked of the API");
+}
+
+/// A gzip file of a few hundred kB whose content is `bytes` long: one letter, then over and over "the last 258 bytes once more".
+fn bomb(bytes: usize) -> Vec<u8> {
+    let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    let (mut byte, mut filled) = (0_u8, 0);
+    let mut bit = |bit: u8| {
+        byte |= bit << filled;
+        filled += 1;
+        if filled == 8 {
+            packed.push(byte);
+            (byte, filled) = (0, 0);
+        }
+    };
+    // The last block, in the fixed code; then the letter `{`, which is 0x30 + 123 there.
+    [1, 1, 0].into_iter().for_each(&mut bit);
+    let mut code = |code: u16, length: u32| (0..length).rev().for_each(|at| bit((code >> at & 1) as u8));
+    code(0x30 + u16::from(b'{'), 8);
+    for _ in 0..bytes / 258 {
+        // A length of 258 (285), at a distance of 1 (0).
+        code(0b1100_0101, 8);
+        code(0, 5);
+    }
+    packed
+}
+
+#[test]
+fn a_small_answer_that_unpacks_to_a_large_one_is_not_held_in_memory() {
+    let (api, folder) = (Receiver::start().unwrap(), Folder::new());
+    let bomb = bomb(200 << 20);
+    assert!(bomb.len() < 2 << 20, "{}", bomb.len());
+    api.answer(Answer::status(200).header("content-encoding", "gzip").body(bomb));
+    let program = Program::bare(&folder).env("VELT_API_URL", api.url("")).env("VELT_API_KEY", "k");
+    let run = Run(program.env("VELT_AUTH_TOKEN", "t").arg("exec_1").start());
+    run.says("that it is too large", SOON, |log| log.contains("api.max_response_bytes"));
+    let peak = run.peak_memory_kib();
+    assert!(peak < 60 << 10, "{peak} KiB");
+}
+
+#[test]
+fn a_receivers_answer_is_read_as_far_as_it_is_worth_reading() {
+    let (receiver, bench) = (Receiver::start().unwrap(), Bench::new());
+    bench.sim.put(View::new("exec_1").status("completed"));
+    bench.write("list.txt", "exec_1\n");
+    let sink = support::webhook("hook", &receiver.url("/"));
+    bench.config("", FAST, &format!("[watch]\nfile = \"list.txt\"\n{sink}"));
+    let large = Answer::status(400).body(vec![b'x'; 100 << 20]);
+    let packed = Answer::status(400).header("content-encoding", "gzip").body(bomb(200 << 20));
+    receiver.answer_next([large, packed]);
+    receiver.answer(Answer::status(400).body("x"));
+    bench.sim.put(View::new("exec_1").status("completed").step("s1", "legal", "human", "completed"));
+    let run = bench.start(&[]);
+    receiver.wait_for_blocking(2, SOON).unwrap();
+    run.says("the refusal", SOON, |log| log.contains("400 Bad Request"));
+    bench.polled(&["exec_1"], 0, 1, SOON);
+    let peak = run.peak_memory_kib();
+    assert!(peak < 60 << 10, "{peak} KiB");
+    let ended = run.0.stop().expect(0);
+    assert!(ended.stderr.iter().all(|line| line.len() < 1_000), "{:?}", ended.stderr);
+    let letters = bench.output(&["dead-letters", "list", "--json"]).expect(0).stdout.join("");
+    assert!(letters.contains("400 Bad Request: x") && letters.len() < 4_000, "{letters}");
 }

@@ -174,7 +174,7 @@ fn an_https_proxy_learns_the_host_and_the_port_alone() {
 }
 
 #[test]
-fn nothing_else_is_connected_to_or_looked_up() {
+fn nothing_else_is_connected_to_or_looked_up_and_no_port_is_opened() {
     let alone = |program: &mut Command| program.stdin(Stdio::null()).output().unwrap();
     let unshare = || {
         let mut command = Command::new("unshare");
@@ -205,6 +205,7 @@ fn in_a_network_of_its_own() {
     bench.config("", FAST, &rest);
     let run = bench.start(&["-vv"]);
     receiver.wait_for_blocking(2, SOON).unwrap();
+    assert_eq!(listening(), 2, "the simulator and the receiver, and nobody else");
     bench.finish(["exec_1"]);
     run.wait(PATIENCE).expect(0);
     for args in [&["check"][..], &["status"], &["dead-letters", "list"], &["test-sink", "hook"]] {
@@ -221,6 +222,13 @@ fn in_a_network_of_its_own() {
     assert_eq!(Counted::now().no_route, after.no_route + 2);
     std::net::UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"?", "127.0.0.53:53").unwrap();
     assert_eq!(Counted::now().datagrams, after.datagrams + 1);
+}
+
+/// Ports that take connections in this network.
+fn listening() -> usize {
+    let tables = ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/self/net/{table}")).unwrap());
+    // The fourth word is the state; 0A is LISTEN.
+    tables.iter().flat_map(|table| table.lines()).filter(|line| line.split_whitespace().nth(3) == Some("0A")).count()
 }
 
 /// What the kernel has counted in this network.

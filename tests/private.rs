@@ -88,6 +88,23 @@ fn whatever_the_umask_the_state_is_its_owners_alone_and_nothing_else_is_written(
 }
 
 #[test]
+fn no_option_takes_a_secret() {
+    let folder = Folder::new();
+    let help = |args: &[&str]| Program::bare(&folder).args(args).arg("--help").run().expect(0).stdout.join("\n");
+    let mut texts = vec![help(&[])];
+    for command in ["check", "status", "retry", "dead-letters", "test-sink", "completions"] {
+        assert!(texts[0].contains(command), "{command}");
+        texts.push(help(&[command]));
+    }
+    let options = texts.iter().flat_map(|text| text.split_whitespace()).filter(|word| word.starts_with("--"));
+    for option in options {
+        for word in ["key", "token", "secret", "pass", "header", "auth", "url"] {
+            assert!(!option.contains(word), "{option}: other users can read a process's arguments");
+        }
+    }
+}
+
+#[test]
 fn secrets_in_a_configuration_that_others_can_read_are_warned_about() {
     let sim = sim();
     sim.put(View::new("exec_1").status("completed"));
