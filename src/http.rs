@@ -158,7 +158,8 @@ fn short(text: &str) -> String {
 
 fn day(at: rustls::pki_types::UnixTime) -> String {
     let at = i64::try_from(at.as_secs()).ok().and_then(|seconds| Time::from_millis(seconds.checked_mul(1_000)?));
-    at.map_or_else(|| "a day that no calendar has".into(), |at| at.to_string())
+    // To the second, which is all that a certificate says: `2026-11-23T16:04:06.000Z` has its fraction at the end.
+    at.map_or_else(|| "a day that no calendar has".into(), |at| at.to_string().replace(".000Z", "Z"))
 }
 
 #[cfg(test)]

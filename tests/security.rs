@@ -114,7 +114,7 @@ fn sources() -> Vec<(String, String)> {
             let name = path.strip_prefix(root()).unwrap().display().to_string();
             if path.is_dir() {
                 open.push(path);
-            } else if name.ends_with(".rs") && !name.contains("tests") {
+            } else if path.extension().is_some_and(|ending| ending == "rs") && !name.contains("tests") {
                 let text = fs::read_to_string(&path).unwrap();
                 sources.push((name, text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned()));
             }

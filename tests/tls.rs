@@ -23,8 +23,8 @@ fn bad_servers(trusted: &Authority) -> Vec<(&'static str, Shown, &'static str)> 
         ("self-signed", self_signed(false), "nobody whom this machine trusts has signed"),
         ("self-signed, as openssl does it", self_signed(true), "self-signed?"),
         ("another host", trusted.signs("other.example", |_| ()), "is for another host (other.example)"),
-        ("expired", trusted.expired(), "expired on 2021-01-01T00:00:00"),
-        ("not valid yet", trusted.of_the_future(), "is not valid before 2300-01-01T00:00:00"),
+        ("expired", trusted.expired(), "expired on 2021-01-01T00:00:00Z"),
+        ("not valid yet", trusted.of_the_future(), "is not valid before 2300-01-01T00:00:00Z"),
     ]
 }
 
