@@ -123,10 +123,10 @@ mod tests {
     }
 
     /// What is written of three events and a span that are as hostile as can be.
-    fn written(format: LogFormat) -> String {
+    fn written(format: LogFormat, colour: bool) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
-        let subscriber = tracing_subscriber::registry().with(layer(format, false, move || writer.clone()));
+        let subscriber = tracing_subscriber::registry().with(layer(format, colour, move || writer.clone()));
         tracing::subscriber::with_default(subscriber, || {
             let _span = tracing::info_span!("span", within = %HOSTILE).entered();
             tracing::warn!("{HOSTILE}");
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line_of_text_whatever_is_in_it() {
-        let text = written(LogFormat::Text);
+        let text = written(LogFormat::Text, false);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text:?}");
         for line in &lines {
@@ -155,8 +155,18 @@ mod tests {
     }
 
     #[test]
+    fn on_a_terminal_the_colours_are_ours_alone() {
+        let text = written(LogFormat::Text, true);
+        assert_eq!(text.lines().count(), 3, "{text:?}");
+        assert!(text.contains("\u{1b}[3mdisplay\u{1b}[0m"), "{text:?}");
+        for foreign in ["\u{1b}[2J", "\u{1b}]8", "\u{7}", "\u{9b}", "\u{202e}", "\r"] {
+            assert!(!text.contains(foreign), "{foreign:?} in {text:?}");
+        }
+    }
+
+    #[test]
     fn an_event_is_one_json_object_whatever_is_in_it() {
-        let text = written(LogFormat::Json);
+        let text = written(LogFormat::Json, false);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text:?}");
         let objects = lines.iter().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
