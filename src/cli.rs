@@ -6,6 +6,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind
 
 use crate::{
     config::{Given, LogFormat, Output, parse_duration},
+    plain,
     route::SinkName,
     store::LetterId,
     velt::model::ExecutionId,
@@ -68,7 +69,11 @@ pub struct Cli {
 impl Cli {
     /// This process's arguments. A mistake is told and ends it with 2; help and version end it with 0.
     pub fn of_process() -> Self {
-        Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
+        Self::read(std::env::args_os()).unwrap_or_else(|error| {
+            // clap repeats what was typed, and a script may have it from anywhere.
+            let harmless = std::env::args_os().map(|argument| plain::escape(&argument.to_string_lossy()).into_owned());
+            Self::read(harmless).err().unwrap_or(error).exit()
+        })
     }
 
     fn read<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -> Result<Self, clap::Error> {

@@ -14,7 +14,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | ground | [`clock`], [`config`], [`exit`], [`pace`], [`plain`] |
+//! | ground | [`clock`], [`config`], [`exit`], [`http`], [`pace`], [`plain`] |
 //! | the API | [`velt`]: its words, its client, the one judge of its answers |
 //! | language | [`event`], [`route`] |
 //! | memory | [`store`] |
@@ -42,6 +42,7 @@ pub mod daemon;
 pub mod deliver;
 pub mod event;
 pub mod exit;
+pub mod http;
 pub mod lifecycle;
 pub mod logging;
 pub mod pace;

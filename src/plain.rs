@@ -39,6 +39,32 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
+/// `text` with its lines as they are, and nothing else in it that acts.
+pub fn escape_lines(text: &str) -> String {
+    text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
+}
+
+/// JSON that stands on one line, with what acts in its strings spelled as JSON escapes it: a program reads the same, and a person who
+/// looks at it is not fooled.
+pub fn escape_json(json: &str) -> Cow<'_, str> {
+    if !json.contains(acts) {
+        return Cow::Borrowed(json);
+    }
+    let mut plain = String::with_capacity(json.len() + 16);
+    json.chars().for_each(|c| push_json(&mut plain, c));
+    Cow::Owned(plain)
+}
+
+/// A character within a JSON string.
+fn push_json(json: &mut String, c: char) {
+    if acts(c) {
+        // OK because everything that acts is in the basic plane, which four digits can spell.
+        write!(json, "\\u{:04x}", u32::from(c)).expect("a String takes every write");
+    } else {
+        json.push(c);
+    }
+}
+
 /// Some JSON over many lines for people: the same numbers and the same order, and what acts in a string spelled as JSON escapes it.
 pub fn pretty_json(json: &str) -> String {
     let mut pretty = String::with_capacity(2 * json.len());
@@ -54,12 +80,7 @@ pub fn pretty_json(json: &str) -> String {
         if in_string {
             in_string = escaped || c != '"';
             escaped = c == '\\' && !escaped;
-            if acts(c) {
-                // OK because everything that acts is in the basic plane, which four digits can spell.
-                write!(pretty, "\\u{:04x}", u32::from(c)).expect("a String takes every write");
-            } else {
-                pretty.push(c);
-            }
+            push_json(&mut pretty, c);
             continue;
         }
         match c {
@@ -164,6 +185,21 @@ mod tests {
             prop_assert!(!plain.contains(acts));
             prop_assert_eq!(escape(&plain), plain.as_str(), "escaping twice changes nothing");
         }
+    }
+
+    proptest! {
+        #[test]
+        fn json_on_one_line_says_the_same_and_nothing_in_it_acts(text in any::<String>()) {
+            let json = serde_json::json!({ "text": text }).to_string();
+            let plain = escape_json(&json);
+            prop_assert!(!plain.contains(acts));
+            prop_assert_eq!(&serde_json::from_str::<serde_json::Value>(&plain).unwrap()["text"], &text);
+        }
+    }
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(escape_lines("one\n  hint: \u{1b}[2J\r\n"), "one\n  hint: \\u{1b}[2J\\u{d}\n");
     }
 
     proptest! {

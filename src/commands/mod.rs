@@ -18,6 +18,7 @@ use crate::{
     config::{self, StatePath, secret::Environment},
     daemon::{Failure, open_state},
     exit::Exit,
+    plain,
     store::{Access, SqliteStore},
 };
 
@@ -35,7 +36,13 @@ pub fn run(cli: &Cli, environment: &Environment) -> Result<Exit, Failure> {
 
 fn answer(command: &Command, cli: &Cli, environment: &Environment, out: &mut impl Write) -> Result<Exit, Failure> {
     match command {
-        Command::Check => check::run(&cli.given(), environment, out),
+        Command::Check => {
+            let mut text = vec![];
+            let done = check::run(&cli.given(), environment, &mut text);
+            // Names of files and sinks are whatever somebody made them.
+            out.write_all(plain::escape_lines(&String::from_utf8_lossy(&text)).as_bytes())?;
+            done
+        }
         Command::Status { json } => {
             let mut store = open(cli, environment, Access::Read)?;
             status::run(&mut store, Clock::system().now(), *json, width(), out)?;

@@ -28,11 +28,12 @@ use crate::{
     config::{self, Config, ConfigErrors, Given, Loaded, StatePath, secret::Environment},
     deliver::{self, Dispatcher, Notice},
     exit::Exit,
+    http::SetupError,
     lifecycle::{Signals, Stop, Wish},
     route::Routes,
     store::{Access, Handle, SqliteStore, StoreError},
     systemd,
-    velt::client::{Client, ClientError},
+    velt::client::Client,
     watch::{
         list::{self as lines, Entry},
         run::{self as watching, Command, Ended, Lost, Report, World},
@@ -95,12 +96,6 @@ impl Failure {
             Self::Store(_) => Exit::State,
             Self::Unexpected(_) => Exit::Unexpected,
         }
-    }
-}
-
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Self {
-        Self::Wiring(error.to_string())
     }
 }
 
@@ -566,16 +561,18 @@ async fn tell(commands: &mpsc::Sender<Command>, command: Command) {
     }
 }
 
-fn world(config: &Config, environment: &Environment, store: Handle, clock: Clock) -> Result<World, ClientError> {
+fn world(config: &Config, environment: &Environment, store: Handle, clock: Clock) -> Result<World, Failure> {
     let api = config.api.clone();
     let environment = environment.clone();
     let keyring = move || {
         let read = |source: &config::SecretSource| source.read(&environment).map_err(|error| error.to_string());
         Ok(config::secret::Credentials { api_key: read(&api.api_key)?, auth_token: read(&api.auth_token)? })
     };
+    let wrong = |error: SetupError| Failure::Wiring(format!("api: {error}"));
+    let fetch = Client::new(&config.api, clock.clone()).map_err(wrong)?;
     Ok(World {
         origin: config.api.url.as_str().into(),
-        fetch: Arc::new(Client::new(&config.api, clock.clone())?),
+        fetch: Arc::new(fetch),
         keyring: Arc::new(keyring),
         routes: Arc::new(Routes::new(config.sinks.iter().map(|sink| (sink.name.clone(), sink.filter.clone())))),
         store,

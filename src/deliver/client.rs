@@ -6,10 +6,12 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Client, Url, redirect, retry};
+use reqwest::{Client, Url};
 
-use super::TargetError;
-use crate::config::is_loopback;
+use crate::{
+    config::is_loopback,
+    http::{self, SetupError, Trust},
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -39,7 +41,7 @@ impl Kind {
 }
 
 impl Clients {
-    pub(super) fn get(&mut self, kind: &Kind) -> Result<Client, TargetError> {
+    pub(super) fn get(&mut self, kind: &Kind) -> Result<Client, SetupError> {
         if let Some(client) = self.0.get(kind) {
             return Ok(client.clone());
         }
@@ -49,31 +51,13 @@ impl Clients {
     }
 }
 
-fn build(kind: &Kind) -> Result<Client, TargetError> {
-    let builder = Client::builder()
-        .user_agent(concat!("velt-watch/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        // A redirect would carry the sink's headers to another host.
-        .redirect(redirect::Policy::none())
-        // An attempt is an attempt: nothing is sent again behind the dispatcher's back.
-        .retry(retry::never());
-    let builder = match kind {
-        // Where no TLS can happen, no root certificates are needed; asking for the system's fails where there are none.
-        Kind::Loopback => builder.no_proxy().tls_certs_only([]),
-        Kind::Plain => builder.tls_certs_only([]),
-        Kind::Tls { ca_file: None } => builder,
-        Kind::Tls { ca_file: Some(path) } => {
-            let unreadable = |why: String| TargetError::CaFile { path: path.clone(), why };
-            let pem = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
-            let certificates =
-                reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| unreadable(error.to_string()))?;
-            builder.tls_certs_merge(certificates)
-        }
-    };
-    builder.build().map_err(|error| {
-        let cause = std::error::Error::source(&error).map(ToString::to_string);
-        TargetError::Client(cause.unwrap_or_else(|| error.without_url().to_string()))
-    })
+fn build(kind: &Kind) -> Result<Client, SetupError> {
+    let builder = http::builder().connect_timeout(CONNECT_TIMEOUT);
+    match kind {
+        Kind::Loopback => http::build(builder.no_proxy(), Trust::Nobody),
+        Kind::Plain => http::build(builder, Trust::Nobody),
+        Kind::Tls { ca_file } => http::build(builder, ca_file.as_deref().map_or(Trust::System, Trust::SystemAnd)),
+    }
 }
 
 #[cfg(test)]

@@ -35,7 +35,8 @@ pub enum Failure {
     ConnectTimedOut,
     ConnectionRefused,
     NameNotResolved,
-    Tls,
+    /// No trustworthy one; what was wrong with it.
+    Tls(String),
     /// Any other reason for which no connection came about.
     NotConnected,
     /// The connection ended before an answer.
@@ -126,7 +127,7 @@ impl fmt::Display for Failure {
             Self::ConnectTimedOut => "timed out while connecting",
             Self::ConnectionRefused => "connection refused",
             Self::NameNotResolved => "the host's name can't be resolved",
-            Self::Tls => "no trustworthy TLS connection",
+            Self::Tls(why) => why,
             Self::NotConnected => "can't connect",
             Self::ConnectionClosed => "connection closed before an answer",
             Self::Other(text) => text,
@@ -247,7 +248,7 @@ mod tests {
             (Failure::ConnectTimedOut, "timed out while connecting"),
             (Failure::ConnectionRefused, "connection refused"),
             (Failure::NameNotResolved, "the host's name can't be resolved"),
-            (Failure::Tls, "no trustworthy TLS connection"),
+            (Failure::Tls("the certificate there expired".into()), "the certificate there expired"),
             (Failure::NotConnected, "can't connect"),
             (Failure::ConnectionClosed, "connection closed before an answer"),
             (Failure::Other("odd".into()), "odd"),

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     clock::Clock,
     config::{self, Dialect, KeyError, StdoutFormat, WebhookFormat},
+    http::{self, SetupError},
     store::Delivery,
 };
 
@@ -76,10 +77,8 @@ pub enum TargetError {
     HeaderValue(String),
     #[error("it can't be signed: {0}")]
     Key(#[from] KeyError),
-    #[error("certificates can't be read from {}: {why}", path.display())]
-    CaFile { path: PathBuf, why: String },
-    #[error("no HTTP client can be made: {0}")]
-    Client(String),
+    #[error(transparent)]
+    Client(#[from] SetupError),
 }
 
 /// A checked target.
@@ -242,14 +241,15 @@ impl Webhook {
         if error.is_builder() {
             return Failure::Other("the request can't be made".into());
         }
-        let causes = || causes(error);
+        if let Some(trouble) = http::tls_trouble(error) {
+            return Failure::Tls(trouble);
+        }
+        let causes = || http::causes(error);
         let io = causes().find_map(|cause| cause.downcast_ref::<std::io::Error>());
         if error.is_connect() {
             return match io.map(std::io::Error::kind) {
                 Some(ErrorKind::ConnectionRefused) => Failure::ConnectionRefused,
                 Some(ErrorKind::TimedOut) => Failure::ConnectTimedOut,
-                // rustls reports a certificate it does not trust as invalid data.
-                Some(ErrorKind::InvalidData) => Failure::Tls,
                 _ if causes().any(|cause| cause.to_string().starts_with("dns error")) => Failure::NameNotResolved,
                 _ => Failure::NotConnected,
             };
@@ -285,14 +285,6 @@ async fn answer(mut response: Response, prepared: &Prepared) -> Answer {
         _ => extract(&body, prepared.secrets.iter().map(ExposeSecret::expose_secret)),
     };
     Answer::Status { code: StatusCode::as_u16(&status), retry_after, extract }
-}
-
-/// What `error` came from, outermost first.
-fn causes<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    // The double dereference asks the error itself; a reference to one is an error too, and borrows for less long.
-    std::iter::successors(error.source(), |cause| (**cause).source())
 }
 
 impl Outlet for Webhook {

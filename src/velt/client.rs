@@ -2,14 +2,13 @@
 //!
 //! It judges nothing and remembers nothing; it must never send credentials anywhere but to `api.url`.
 
-use std::{future::Future, path::PathBuf, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use reqwest::{
     StatusCode,
     header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER},
 };
 use secrecy::{ExposeSecret, SecretString};
-use thiserror::Error;
 
 use super::{
     error::{Answer, Transport},
@@ -18,6 +17,7 @@ use super::{
 use crate::{
     clock::Clock,
     config::{Api, secret::Credentials},
+    http::{self, SetupError, Trust},
     pace::retry_after,
 };
 
@@ -45,39 +45,15 @@ pub struct Client {
     clock: Clock,
 }
 
-#[derive(Debug, Error)]
-pub enum ClientError {
-    #[error("api.ca_file {}: {source}", path.display())]
-    CaFile { path: PathBuf, source: std::io::Error },
-    #[error("api.ca_file {} holds no PEM certificate", path.display())]
-    NoCertificate { path: PathBuf },
-    #[error("HTTP can't be set up: {0}")]
-    Http(String),
-}
-
 impl Client {
-    pub fn new(api: &Api, clock: Clock) -> Result<Self, ClientError> {
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("velt-watch/", env!("CARGO_PKG_VERSION")))
-            // Custom auth headers would follow a redirect to another host.
-            .redirect(reqwest::redirect::Policy::none())
-            // Hidden retries would spend the budget behind its back.
-            .retry(reqwest::retry::never())
-            .connect_timeout(api.connect_timeout)
-            .timeout(api.timeout);
-        if api.url.starts_with("http:") {
-            // Plain http is for loopback only: no proxy has business there, and no certificate is needed (loading the system's
-            // takes 5 ms, and fails where there are none).
-            builder = builder.no_proxy().tls_certs_only([]);
-        } else if let Some(path) = &api.ca_file {
-            let pem = std::fs::read(path).map_err(|source| ClientError::CaFile { path: path.clone(), source })?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .ok()
-                .filter(|certificates| !certificates.is_empty())
-                .ok_or_else(|| ClientError::NoCertificate { path: path.clone() })?;
-            builder = builder.tls_certs_merge(certificates);
-        }
-        let http = builder.build().map_err(|error| ClientError::Http(chain(&error)))?;
+    pub fn new(api: &Api, clock: Clock) -> Result<Self, SetupError> {
+        let builder = http::builder().connect_timeout(api.connect_timeout).timeout(api.timeout);
+        let http = if api.url.starts_with("http:") {
+            // Plain http is for loopback only: no proxy has business there.
+            http::build(builder.no_proxy(), Trust::Nobody)
+        } else {
+            http::build(builder, api.ca_file.as_deref().map_or(Trust::System, Trust::SystemAnd))
+        }?;
         Ok(Self {
             http,
             origin: origin(&api.url),
@@ -128,11 +104,11 @@ impl Client {
         if error.is_timeout() && !error.is_connect() {
             Transport::TimedOut(self.timeout)
         } else if error.is_connect() {
-            Transport::Connect { to: self.origin.clone(), why: chain(error) }
+            Transport::Connect { to: self.origin.clone(), why: http::reason(error) }
         } else if error.is_body() || error.is_decode() || error.is_request() {
-            Transport::Broken(chain(error))
+            Transport::Broken(http::reason(error))
         } else {
-            Transport::Other(chain(error))
+            Transport::Other(http::reason(error))
         }
     }
 }
@@ -155,22 +131,7 @@ fn secret_header(secret: &SecretString) -> Result<HeaderValue, Transport> {
     Ok(value)
 }
 
-/// The causes below a reqwest error, without its own line, which prints the URL.
 /// Where connections go, for messages: scheme, host and port.
 fn origin(url: &str) -> String {
     reqwest::Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.origin().ascii_serialization())
-}
-
-fn chain(error: &reqwest::Error) -> String {
-    let mut causes = vec![];
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let text = error.to_string();
-        // Layers often repeat what the next one says, or nothing but that there is one.
-        if causes.last() != Some(&text) && !text.starts_with("client error") {
-            causes.push(text);
-        }
-        cause = error.source();
-    }
-    if causes.is_empty() { "no further reason".into() } else { crate::plain::escape(&causes.join(": ")).into_owned() }
 }
