@@ -4,10 +4,15 @@
 use std::borrow::Cow;
 
 use super::cloudevent;
-use crate::{config::WebhookFormat, event::Event, store::Delivery};
+use crate::{
+    config::WebhookFormat,
+    event::Event,
+    store::{Delivery, Parcel},
+};
 
 /// A webhook's body.
-pub(super) fn webhook(delivery: &Delivery, format: WebhookFormat, include_output: bool) -> String {
+pub(super) fn webhook(parcel: &Parcel, format: WebhookFormat, include_output: bool) -> String {
+    let delivery = parcel.first();
     let json = json(delivery, include_output);
     match format {
         WebhookFormat::Json => json.into_owned(),

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     clock::Clock,
     config::{self, Dialect, KeyError, StdoutFormat, WebhookFormat},
-    store::Delivery,
+    store::Parcel,
 };
 
 /// So much of an answer is read; the connection can't be used again when there is more, which is no loss.
@@ -169,19 +169,19 @@ impl Webhook {
         })
     }
 
-    async fn post(&self, delivery: &Delivery) -> Answer {
+    async fn post(&self, parcel: &Parcel) -> Answer {
         if self.looks {
             // OK to go on without an answer: the old secrets are used, as if the change had come a moment later.
             let _ = tokio::time::timeout(LOOK_TIMEOUT, self.refresh(Ask::IfChanged)).await;
         }
         let prepared = Arc::clone(&self.prepared.read().unwrap_or_else(PoisonError::into_inner));
-        let body = body::webhook(delivery, self.format, self.include_output);
+        let body = body::webhook(parcel, self.format, self.include_output);
         let mut headers = prepared.headers.clone();
-        let id = delivery.event_id.as_str();
+        let id = parcel.first().event_id.as_str();
         let mut own = vec![(WEBHOOK_ID, id.to_owned())];
         if let Some(signer) = &prepared.signer {
             let seconds = self.clock.now().as_millis().div_euclid(1_000);
-            let signed = signer.headers(&Message { id, seconds, attempt: delivery.attempts, body: body.as_bytes() });
+            let signed = signer.headers(&Message { id, seconds, attempt: parcel.attempts(), body: body.as_bytes() });
             own.extend(signed.into_iter().map(|(name, value)| (HeaderName::from_static(name), value)));
         }
         for (name, value) in own {
@@ -288,8 +288,8 @@ fn causes<'a>(
 }
 
 impl Outlet for Webhook {
-    fn send<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Answer> {
-        self.post(delivery).boxed()
+    fn send<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Answer> {
+        self.post(parcel).boxed()
     }
 }
 
