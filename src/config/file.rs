@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     pace::{Pace, PaceError},
-    route::{Filter, SinkName},
+    route::{Filter, Initial, SinkName},
 };
 
 /// Headers that this program or HTTP itself sets.
@@ -209,12 +209,13 @@ impl Surroundings<'_> {
         let globs = |key| -> Vec<WildMatch> {
             table.texts(key).unwrap_or_default().iter().map(|found| WildMatch::new(found.value)).collect()
         };
-        let filter = Filter {
+        let mut filter = Filter {
             events: globs("events"),
             definitions: globs("definitions"),
-            initial: table.boolean("initial").unwrap_or(true),
+            initial: Initial::All,
             include_output: table.boolean("include_output").unwrap_or(false),
         };
+        let initial = table.boolean("initial");
         let kind = match kind {
             Some(Kind::Stdout) => Some(SinkKind::Stdout {
                 format: table
@@ -232,6 +233,22 @@ impl Surroundings<'_> {
                 None
             }
         };
+        if let Some(SinkKind::Webhook(webhook)) = &kind {
+            filter.initial = webhook.format.initial();
+            if webhook.format == WebhookFormat::Slack
+                && filter.include_output
+                && let Some(found) = table.place("include_output")
+            {
+                table.refuse(
+                    &found,
+                    "a Slack message has no place for a step's output",
+                    Some("leave it out, or format = \"json\""),
+                );
+            }
+        }
+        if let Some(initial) = initial {
+            filter.initial = if initial { Initial::All } else { Initial::None };
+        }
         Some(Sink { name: SinkName::from(name?.value), filter, kind: kind? })
     }
 
@@ -242,7 +259,8 @@ impl Surroundings<'_> {
         inline: &mut bool,
         warnings: &mut Vec<String>,
     ) -> Option<Webhook> {
-        let formats = [WebhookFormat::Json, WebhookFormat::CloudEvents].map(|format| (format.name(), format));
+        let formats = [WebhookFormat::Json, WebhookFormat::CloudEvents, WebhookFormat::Slack]
+            .map(|format| (format.name(), format));
         let format = table.word("format", &formats).unwrap_or(WebhookFormat::Json);
         let url = self.secret(table, ["url", "url_env", "url_file"], inline);
         if url.is_none() && !["url", "url_env", "url_file"].iter().any(|key| table.has(key)) {
@@ -296,7 +314,7 @@ impl Surroundings<'_> {
             headers,
             signing,
             timeout: positive(table, "timeout", Duration::from_secs(15)),
-            rate_limit: rate(table, "rate_limit", Rate::UNLIMITED),
+            rate_limit: rate(table, "rate_limit", format.rate()),
             max_in_flight: in_flight(table, 4),
             retry: built_retry,
             ca_file: self.path(table, "ca_file"),

@@ -18,7 +18,7 @@ use secrecy::SecretString;
 
 use crate::{
     pace::Pace,
-    route::{Filter, SinkName},
+    route::{Filter, Initial, SinkName},
     velt::model::ExecutionId,
 };
 
@@ -127,6 +127,8 @@ pub enum WebhookFormat {
     Json,
     /// The event as a CloudEvent 1.0, in structured mode.
     CloudEvents,
+    /// A Slack message: the pending events of one execution, in words.
+    Slack,
 }
 
 impl WebhookFormat {
@@ -135,6 +137,23 @@ impl WebhookFormat {
         match self {
             Self::Json => "json",
             Self::CloudEvents => "cloudevents",
+            Self::Slack => "slack",
+        }
+    }
+
+    /// How fast a sink may send unless it says so itself: Slack takes a message a second for each URL.
+    pub const fn rate(self) -> Rate {
+        match self {
+            Self::Slack => Rate(1.0),
+            Self::Json | Self::CloudEvents => Rate::UNLIMITED,
+        }
+    }
+
+    /// What of the past is told unless the sink says so itself. People read Slack, and have no use for a list of steps long done.
+    pub const fn initial(self) -> Initial {
+        match self {
+            Self::Slack => Initial::Pressing,
+            Self::Json | Self::CloudEvents => Initial::All,
         }
     }
 }

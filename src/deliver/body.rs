@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::cloudevent;
+use super::{cloudevent, slack};
 use crate::{
     config::WebhookFormat,
     event::Event,
@@ -12,10 +12,14 @@ use crate::{
 
 /// A webhook's body.
 pub(super) fn webhook(parcel: &Parcel, format: WebhookFormat, include_output: bool) -> String {
+    if format == WebhookFormat::Slack {
+        return slack::body(parcel);
+    }
+    // Every other format takes one event at a time.
     let delivery = parcel.first();
     let json = json(delivery, include_output);
     match format {
-        WebhookFormat::Json => json.into_owned(),
+        WebhookFormat::Json | WebhookFormat::Slack => json.into_owned(),
         WebhookFormat::CloudEvents => cloudevent::envelope(&delivery.event_id, &delivery.execution, &json),
     }
 }
@@ -23,7 +27,7 @@ pub(super) fn webhook(parcel: &Parcel, format: WebhookFormat, include_output: bo
 /// What a webhook's body is called.
 pub(super) const fn content_type(format: WebhookFormat) -> &'static str {
     match format {
-        WebhookFormat::Json => "application/json",
+        WebhookFormat::Json | WebhookFormat::Slack => "application/json",
         WebhookFormat::CloudEvents => "application/cloudevents+json",
     }
 }

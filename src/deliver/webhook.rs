@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::ErrorKind,
+    num::NonZeroUsize,
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -18,12 +19,12 @@ use thiserror::Error;
 
 use super::{
     Answer, Clients, Identity, Outlet, Press, Printing, Sending, Signer, SinkSpec, Way, body, client::Kind,
-    extract::extract, judge::Failure, signature::Message,
+    extract::extract, judge, judge::Failure, signature::Message, slack,
 };
 use crate::{
     clock::Clock,
     config::{self, Dialect, KeyError, StdoutFormat, WebhookFormat},
-    store::Parcel,
+    store::{Form, Parcel},
 };
 
 /// So much of an answer is read; the connection can't be used again when there is more, which is no loss.
@@ -290,6 +291,18 @@ fn causes<'a>(
 impl Outlet for Webhook {
     fn send<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Answer> {
         self.post(parcel).boxed()
+    }
+
+    fn most(&self) -> NonZeroUsize {
+        if self.format == WebhookFormat::Slack { slack::MOST } else { NonZeroUsize::MIN }
+    }
+
+    fn room(&self, pending: &Parcel) -> NonZeroUsize {
+        if self.format == WebhookFormat::Slack { slack::room(pending) } else { NonZeroUsize::MIN }
+    }
+
+    fn can_be_plainer(&self, parcel: &Parcel, refusal: &Answer) -> bool {
+        self.format == WebhookFormat::Slack && parcel.form() == Form::Full && judge::is_about_form(refusal)
     }
 }
 
