@@ -1,6 +1,6 @@
 //! What the state costs: `cargo bench --bench store`. Figures for whoever changes a query; nothing here is a promise.
 
-use std::{collections::HashSet, ops::Range, time::Instant};
+use std::{collections::HashSet, num::NonZeroUsize, ops::Range, time::Instant};
 
 use velt_watch::{
     clock::Time,
@@ -88,9 +88,10 @@ fn large_state() {
     });
     let nobody = HashSet::new();
     for limit in [1, 10, 100] {
-        timed(&format!("due, {limit}"), || store.due(&sink, at(1_000_000), &nobody, limit)).expect("an answer");
+        timed(&format!("due, {limit}"), || store.due(&sink, at(1_000_000), &nobody, limit, NonZeroUsize::MIN))
+            .expect("an answer");
     }
-    timed("due, none", || store.due(&sink, at(-1), &nobody, 10)).expect("an answer");
+    timed("due, none", || store.due(&sink, at(-1), &nobody, 10, NonZeroUsize::MIN)).expect("an answer");
     timed("oldest, 100", || store.oldest(&sink, 100)).expect("an answer");
     timed("pending", || store.pending(&sink)).expect("an answer");
     timed("roster", || store.roster()).expect("an answer");

@@ -6,7 +6,10 @@ use std::{fmt, sync::Arc};
 
 use wildmatch::WildMatch;
 
-use crate::event::Event;
+use crate::{
+    event::{Event, Kind},
+    velt::model::StepStatus,
+};
 
 /// A sink's name, as the configuration gives it. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +33,30 @@ impl fmt::Display for SinkName {
     }
 }
 
+/// Which of the events with `"initial": true` a sink wants: those that tell what had happened before the execution was first seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Initial {
+    #[default]
+    All,
+    None,
+    /// What is still worth somebody's attention: who or what is being waited for, and how an execution ended.
+    Pressing,
+}
+
+impl Initial {
+    fn wants(self, event: &Event) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::Pressing => match &event.kind {
+                Kind::Step(status) => *status == StepStatus::Waiting,
+                Kind::Execution(status) => status.is_terminal() || status.as_str() == StepStatus::Waiting.as_str(),
+                _ => event.data.is_final,
+            },
+        }
+    }
+}
+
 /// Which events a sink wants. The default wants everything.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filter {
@@ -37,22 +64,21 @@ pub struct Filter {
     pub events: Vec<WildMatch>,
     /// Globs on `definitionId`; empty means all. An event without one matches.
     pub definitions: Vec<WildMatch>,
-    /// Whether events with `"initial": true` are wanted.
-    pub initial: bool,
+    pub initial: Initial,
     /// Whether the step's whole output goes with the event.
     pub include_output: bool,
 }
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { events: vec![], definitions: vec![], initial: true, include_output: false }
+        Self { events: vec![], definitions: vec![], initial: Initial::All, include_output: false }
     }
 }
 
 impl Filter {
     pub fn wants(&self, event: &Event) -> bool {
         let any = |globs: &[WildMatch], text: &str| globs.is_empty() || globs.iter().any(|glob| glob.matches(text));
-        (self.initial || !event.data.initial)
+        (!event.data.initial || self.initial.wants(event))
             && any(&self.events, &event.kind.to_string())
             && event.data.definition_id.as_deref().is_none_or(|definition| any(&self.definitions, definition))
     }
@@ -79,5 +105,40 @@ impl Routes {
 
     pub fn names(&self) -> impl Iterator<Item = &SinkName> {
         self.0.iter().map(|(name, _)| name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_had_already_happened_is_told_as_far_as_it_is_wanted() {
+        let event = |kind: &str, initial: bool, is_final: bool| {
+            let json = format!(
+                r#"{{"id":"evt_1","type":"{kind}","timestamp":"2026-11-23T16:04:06.115Z","data":{{"executionId":"exec_1",
+                    "sequence":1,"observedAt":"2026-11-23T16:04:06.115Z","initial":{initial},"final":{is_final}}}}}"#
+            );
+            serde_json::from_str::<Event>(&json).unwrap()
+        };
+        for (kind, is_final, pressing) in [
+            ("step.waiting", false, true),
+            ("step.completed", false, false),
+            ("step.failed", false, false),
+            ("step.running", false, false),
+            ("execution.running", false, false),
+            ("execution.waiting", false, true),
+            ("execution.completed", true, true),
+            ("execution.failed", true, true),
+            ("execution.cancelled", true, true),
+            ("watch.abandoned", true, true),
+            ("watch.inconsistent", false, false),
+        ] {
+            for (initial, wanted) in [(Initial::All, true), (Initial::None, false), (Initial::Pressing, pressing)] {
+                let filter = Filter { initial, ..Filter::default() };
+                assert_eq!(filter.wants(&event(kind, true, is_final)), wanted, "{kind}: {initial:?}");
+                assert!(filter.wants(&event(kind, false, is_final)), "{kind} is news");
+            }
+        }
     }
 }

@@ -22,13 +22,20 @@ pub(super) fn format(
     #[derive(Clone, Copy)]
     enum Word {
         Json,
+        Slack,
         CloudEvents,
         Template,
     }
-    let words = [("json", Word::Json), ("cloudevents", Word::CloudEvents), ("template", Word::Template)];
+    let words = [
+        ("json", Word::Json),
+        ("slack", Word::Slack),
+        ("cloudevents", Word::CloudEvents),
+        ("template", Word::Template),
+    ];
     let given = table.word("format", &words);
     let others = match given {
         Some(Word::Template) => return template(table, report, filter, inline),
+        Some(Word::Slack) => WebhookFormat::Slack,
         Some(Word::CloudEvents) => WebhookFormat::CloudEvents,
         None if table.has("format") => {
             // Only the word is complained about.

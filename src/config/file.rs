@@ -12,13 +12,13 @@ use wildmatch::WildMatch;
 
 use super::{
     Api, Config, Daemon, Dialect, Log, LogFormat, Poll, Rate, Retry, SecretSource, Signing, Sink, SinkKind, State,
-    StatePath, StdoutFormat, Watch, Webhook, body,
+    StatePath, StdoutFormat, Watch, Webhook, WebhookFormat, body,
     reader::{Entry, Found, Report, Table},
     secret::Environment,
 };
 use crate::{
     pace::{Pace, PaceError},
-    route::{Filter, SinkName},
+    route::{Filter, Initial, SinkName},
 };
 
 /// Headers that this program or HTTP itself sets.
@@ -209,12 +209,13 @@ impl Surroundings<'_> {
         let globs = |key| -> Vec<WildMatch> {
             table.texts(key).unwrap_or_default().iter().map(|found| WildMatch::new(found.value)).collect()
         };
-        let filter = Filter {
+        let mut filter = Filter {
             events: globs("events"),
             definitions: globs("definitions"),
-            initial: table.boolean("initial").unwrap_or(true),
+            initial: Initial::All,
             include_output: table.boolean("include_output").unwrap_or(false),
         };
+        let initial = table.boolean("initial");
         let kind = match kind {
             Some(Kind::Stdout) => Some(SinkKind::Stdout {
                 format: table
@@ -233,6 +234,22 @@ impl Surroundings<'_> {
                 None
             }
         };
+        if let Some(SinkKind::Webhook(webhook)) = &kind {
+            filter.initial = webhook.format.initial();
+            if webhook.format == WebhookFormat::Slack
+                && filter.include_output
+                && let Some(found) = table.place("include_output")
+            {
+                table.refuse(
+                    &found,
+                    "a Slack message has no place for a step's output",
+                    Some("leave it out, or format = \"json\""),
+                );
+            }
+        }
+        if let Some(initial) = initial {
+            filter.initial = if initial { Initial::All } else { Initial::None };
+        }
         Some(Sink { name: SinkName::from(name?.value), filter, kind: kind? })
     }
 
@@ -292,12 +309,13 @@ impl Surroundings<'_> {
             max_age: positive(&retry, "max_age", Duration::from_secs(72 * 3_600)),
         };
         retry.finish();
+        let rate_limit = rate(table, "rate_limit", format.as_ref().map_or(Rate::UNLIMITED, WebhookFormat::rate));
         Some(Webhook {
             format: format?,
             headers,
             signing,
             timeout: positive(table, "timeout", Duration::from_secs(15)),
-            rate_limit: rate(table, "rate_limit", Rate::UNLIMITED),
+            rate_limit,
             max_in_flight: in_flight(table, 4),
             retry: built_retry,
             ca_file: self.path(table, "ca_file"),

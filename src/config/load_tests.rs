@@ -154,6 +154,11 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
         ("[[sink]]\nname = \"a\"".into(), "1:1", &["sink.type", "is missing"]),
         ("[[sink]]\nname = \"a\"\ntype = \"webhok\"".into(), "3:8", &["sink[0].type", "did you mean `webhook`"]),
         (with("url = \"https://h/\"\nformat = \"xml\""), "5:10", &["sink[0].format", "\"json\", \"cloudevents\""]),
+        (
+            with("url = \"https://h/\"\nformat = \"slack\"\ninclude_output = true"),
+            "6:18",
+            &["sink[0].include_output", "a Slack message has no place", "format = \"json\""],
+        ),
         (with("url = \"ftp://h/canary\""), "1:1", &["sink.url", "http or https"]),
         (sink.into(), "1:1", &["sink.url", "is missing", "url_env"]),
         (
@@ -494,6 +499,27 @@ fn stdout_is_there_by_default_by_option_and_not_otherwise() {
     assert_eq!(formats(hook, Some(Output::Auto), false), [None, Some(StdoutFormat::Json)]);
     let both = format!("{hook}[[sink]]\nname = \"out\"\ntype = \"stdout\"\n");
     assert_eq!(formats(&both, Some(Output::Text), false), [None, Some(StdoutFormat::Text)]);
+}
+
+#[test]
+fn slack_has_defaults_of_its_own_and_what_is_said_counts() {
+    use crate::route::Initial;
+
+    let sink = |more: &str| {
+        let text = format!(
+            "[watch]\nexecutions = [\"e\"]\n[[sink]]\nname = \"a\"\ntype = \"webhook\"\nurl = \"https://h/\"\n{more}\n"
+        );
+        let Sink { filter, kind, .. } = Case::new(&text).load().unwrap().config.sinks.remove(0);
+        let SinkKind::Webhook(webhook) = kind else { panic!("a webhook") };
+        (webhook.rate_limit.per_second(), filter.initial)
+    };
+    assert_eq!(sink(""), (f64::INFINITY, Initial::All));
+    assert_eq!(sink("format = \"slack\""), (1.0, Initial::Pressing));
+    assert_eq!(sink("format = \"slack\"\ninitial = true\nrate_limit = 0.5"), (0.5, Initial::All));
+    assert_eq!(sink("format = \"slack\"\ninitial = false\nrate_limit = inf"), (f64::INFINITY, Initial::None));
+    assert_eq!(sink("initial = false"), (f64::INFINITY, Initial::None));
+    // A relay in between may want to know who sends.
+    assert_eq!(sink(&format!("format = \"slack\"\nsecret = \"{WHSEC}\"")).0, 1.0);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use secrecy::SecretString;
 
 use crate::{
     pace::Pace,
-    route::{Filter, SinkName},
+    route::{Filter, Initial, SinkName},
     velt::model::ExecutionId,
 };
 
@@ -132,6 +132,8 @@ pub enum WebhookFormat {
     CloudEvents,
     /// What its owner makes of the event.
     Template(Arc<Template>),
+    /// A Slack message: the pending events of one execution, in words.
+    Slack,
 }
 
 impl WebhookFormat {
@@ -141,6 +143,23 @@ impl WebhookFormat {
             Self::Json => "json",
             Self::CloudEvents => "cloudevents",
             Self::Template(_) => "template",
+            Self::Slack => "slack",
+        }
+    }
+
+    /// How fast a sink may send unless it says so itself: Slack takes a message a second for each URL.
+    pub const fn rate(&self) -> Rate {
+        match self {
+            Self::Slack => Rate(1.0),
+            Self::Json | Self::CloudEvents | Self::Template(_) => Rate::UNLIMITED,
+        }
+    }
+
+    /// What of the past is told unless the sink says so itself. People read Slack, and have no use for a list of steps long done.
+    pub const fn initial(&self) -> Initial {
+        match self {
+            Self::Slack => Initial::Pressing,
+            Self::Json | Self::CloudEvents | Self::Template(_) => Initial::All,
         }
     }
 }

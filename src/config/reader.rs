@@ -176,6 +176,11 @@ impl<'a> Table<'a> {
         self.value(key).is_some()
     }
 
+    /// Where a key stands, whatever its value is.
+    pub(super) fn place(&self, key: &'static str) -> Option<Found<()>> {
+        self.value(key).map(|found| found.map(|_| ()))
+    }
+
     pub(super) fn text(&self, key: &'static str) -> Option<Found<&'a str>> {
         let found = self.value(key)?;
         match found.value {

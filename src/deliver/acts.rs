@@ -1,11 +1,11 @@
 //! What a worker's desk and its task say to each other.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use super::{Answer, Notice, Sending, identity::Identity};
 use crate::{
     clock::Time,
-    store::{Delivery, DeliveryId, Due, Write},
+    store::{DeliveryId, Due, Parcel, Write},
     velt::model::ExecutionId,
 };
 
@@ -16,7 +16,7 @@ pub(super) fn store_pause(tries: u32) -> Duration {
 
 /// An attempt that is over.
 pub(super) struct Tried {
-    pub(super) delivery: Delivery,
+    pub(super) parcel: Parcel,
     pub(super) sending: Arc<Sending>,
     pub(super) started: Duration,
     pub(super) answer: Answer,
@@ -35,8 +35,13 @@ pub(super) struct Job {
 pub(super) enum Then {
     Free {
         execution: ExecutionId,
-        id: DeliveryId,
+        ids: Vec<DeliveryId>,
         fate: Fate,
+    },
+    /// These may be sent, if the sink is still the one that they were sealed for.
+    Sealed {
+        parcels: Vec<Parcel>,
+        sending: Arc<Sending>,
     },
     /// A stop is stored.
     Stopped {
@@ -60,12 +65,14 @@ pub(super) enum Looked {
     /// It was stopped, and is another now, or was told to go on.
     ToLift,
     /// `due` only where some were asked for.
-    Open { due: Option<Due>, pending: Option<u64>, salt: [u8; 16] },
+    Open { due: Option<Due>, most: NonZeroUsize, pending: Option<u64>, salt: [u8; 16] },
 }
 
 /// What to ask the store.
 pub(super) struct Question {
     pub(super) limit: usize,
+    /// How many events a message of this sink carries at most.
+    pub(super) most: NonZeroUsize,
     pub(super) now: Time,
     pub(super) count: bool,
     pub(super) lift: bool,
@@ -76,7 +83,7 @@ pub(super) struct Question {
 pub(super) enum Act {
     Persist(Job, Duration),
     Look(Question),
-    Attempt(Arc<Sending>, Delivery),
+    Attempt(Arc<Sending>, Parcel),
     Tell(Notice),
     Wait(Option<Duration>),
     End,

@@ -3,27 +3,31 @@
 
 use std::borrow::Cow;
 
-use super::cloudevent;
+use super::{cloudevent, slack};
 use crate::{
     config::{Fault, WebhookFormat},
     event::Event,
-    store::Delivery,
+    store::{Delivery, Parcel},
 };
 
 /// A webhook's body. Only a template can fail, for an event unlike all that it was tried with.
-pub(super) fn webhook(delivery: &Delivery, format: &WebhookFormat, include_output: bool) -> Result<String, Fault> {
-    let json = json(delivery, include_output);
+pub(super) fn webhook(parcel: &Parcel, format: &WebhookFormat, include_output: bool) -> Result<String, Fault> {
+    // Every format but Slack's takes one event at a time.
+    let delivery = parcel.first();
     Ok(match format {
-        WebhookFormat::Json => json.into_owned(),
-        WebhookFormat::CloudEvents => cloudevent::envelope(&delivery.event_id, &delivery.execution, &json),
-        WebhookFormat::Template(template) => template.render(&json)?,
+        WebhookFormat::Slack => slack::body(parcel),
+        WebhookFormat::Json => json(delivery, include_output).into_owned(),
+        WebhookFormat::CloudEvents => {
+            cloudevent::envelope(&delivery.event_id, &delivery.execution, &json(delivery, include_output))
+        }
+        WebhookFormat::Template(template) => template.render(&json(delivery, include_output))?,
     })
 }
 
 /// What a webhook's body is called.
 pub(super) fn content_type(format: &WebhookFormat) -> &str {
     match format {
-        WebhookFormat::Json => "application/json",
+        WebhookFormat::Json | WebhookFormat::Slack => "application/json",
         WebhookFormat::CloudEvents => "application/cloudevents+json",
         WebhookFormat::Template(template) => template.content_type(),
     }

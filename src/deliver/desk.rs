@@ -1,6 +1,6 @@
 //! What a sink's worker decides: each thing that happened goes in, what to write and what to try comes out. Synchronous throughout.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -19,7 +19,7 @@ use crate::{
     config::Retry,
     plain,
     route::SinkName,
-    store::{DeadReason, Delivery, Due, Settlement, StoreError, Write},
+    store::{DeadReason, Due, Form, Parcel, Settlement, StoreError, Write},
 };
 
 /// How long a pending count is good enough for status lines.
@@ -65,6 +65,8 @@ pub(super) struct Desk {
     attempts: usize,
     persisting: usize,
     failing: Option<Failing>,
+    /// That the receiver refuses the full form has been told.
+    told_plainer: bool,
     store_failing: bool,
     look_tries: u32,
     counted: Option<Duration>,
@@ -98,6 +100,7 @@ impl Desk {
             attempts: 0,
             persisting: 0,
             failing: None,
+            told_plainer: false,
             store_failing: false,
             look_tries: 0,
             counted: None,
@@ -121,8 +124,12 @@ impl Desk {
                 self.door = Door::Unknown;
             }
         }
-        if !Arc::ptr_eq(&self.orders.gate, &orders.gate) {
+        let other_gate = !Arc::ptr_eq(&self.orders.gate, &orders.gate);
+        if other_gate {
             self.orders.gate.forget(self.name.as_str());
+        }
+        // What is loaded was granted by the old gate, and cut to what the old way carries.
+        if other_gate || !Arc::ptr_eq(&self.sending, &sending) {
             self.lanes.put_back();
         }
         self.sending = sending;
@@ -163,7 +170,7 @@ impl Desk {
             }
             // A 410 came in while the store was asked: what it handed out stays in the queue.
             Looked::Open { .. } if self.door == Door::Closing => self.lanes.looked(vec![]),
-            Looked::Open { due, pending, salt } => {
+            Looked::Open { due, most, pending, salt } => {
                 self.door = Door::Open;
                 self.lift = false;
                 self.salt = salt;
@@ -171,7 +178,8 @@ impl Desk {
                     self.counted = Some(self.clock.elapsed());
                     self.board.update(&self.name, |status| status.pending = pending);
                 }
-                if let Some(due) = due {
+                // Asked for another way, the parcels may be of another size: asked again.
+                if let Some(due) = due.filter(|_| most == self.sending.outlet.most()) {
                     self.plan(due);
                 } else {
                     self.lanes.looked(vec![]);
@@ -188,41 +196,63 @@ impl Desk {
                 Some(_) => Some(Duration::ZERO),
                 None => Some(self.time.until(next_at, longest(&self.sending.retry), &self.clock)),
             };
-            if due.deliveries.is_empty() {
+            if due.parcels.is_empty() {
                 wait = wait.map(|wait| if wait.is_zero() { STORE_PAUSE } else { wait });
             }
             if let Some(wait) = wait {
                 self.lanes.due_at(self.clock.elapsed().saturating_add(wait));
             }
-        } else if due.deliveries.is_empty() && self.lanes.busy().is_empty() {
+        } else if due.parcels.is_empty() && self.lanes.busy().is_empty() {
             self.board.update(&self.name, |status| {
                 status.pending = 0;
                 status.unaccepted.nothing_pending();
             });
         }
         // What is too old takes no turn at the gate: a long queue of it would take hours.
-        let (old, fresh): (Vec<_>, Vec<_>) = due.deliveries.into_iter().partition(|delivery| self.is_too_old(delivery));
-        self.lanes.looked(fresh);
-        for delivery in old {
-            if self.lanes.hold(&delivery.execution) {
-                self.expire(&delivery);
+        let (old, fresh): (Vec<_>, Vec<_>) = due.parcels.into_iter().partition(|parcel| self.is_too_old(parcel));
+        let folds = self.sending.outlet.most() > NonZeroUsize::MIN;
+        let (open, ready) = fresh.into_iter().partition(|parcel| folds && !parcel.is_sealed());
+        self.lanes.looked(ready);
+        self.seal(open);
+        for mut parcel in old {
+            if self.lanes.hold(parcel.execution()) {
+                // Only what was tried together dies together; the rest has its own age.
+                if !parcel.is_sealed() {
+                    parcel.cut(1);
+                }
+                self.expire(&parcel);
             }
         }
     }
 
+    /// Fixes what goes into one message each, durably, before anything of it is sent.
+    fn seal(&mut self, mut parcels: Vec<Parcel>) {
+        parcels.retain(|parcel| self.lanes.hold(parcel.execution()));
+        if parcels.is_empty() {
+            return;
+        }
+        let seal = |parcel: &mut Parcel| {
+            parcel.cut(self.sending.outlet.room(parcel).get());
+            parcel.seal(Form::Full)
+        };
+        let writes = parcels.iter_mut().map(seal).collect();
+        let sending = Arc::clone(&self.sending);
+        self.persist(writes, Then::Sealed { parcels, sending });
+    }
+
     pub(super) fn tried(&mut self, tried: Tried) {
-        let Tried { delivery, sending, started, answer } = tried;
+        let Tried { parcel, sending, started, answer: came } = tried;
         self.attempts -= 1;
         let (wall, now) = (self.clock.now(), self.clock.elapsed());
-        let judged = judge(&answer, wall);
+        let judged = judge(&came, wall);
         let answer = judged.answer;
         match judged.verdict {
             Verdict::Accepted => {
-                self.settle(&delivery, Settlement::Accepted, Fate::Accepted);
+                self.settle(&parcel, &Settlement::Accepted, Fate::Accepted);
                 let recovered = failing::accepted(&mut self.failing, started, now);
                 self.board.update(&self.name, |status| {
                     status.accepted += 1;
-                    status.unaccepted.accepted(delivery.id);
+                    parcel.ids().into_iter().for_each(|id| status.unaccepted.accepted(id));
                     if recovered.is_some() {
                         status.failing_since = None;
                         status.last_answer = None;
@@ -237,28 +267,48 @@ impl Desk {
                 if let Some(after) = after {
                     self.orders.gate.close_until(now.saturating_add(after));
                 }
-                let wait = retry_wait(&sending.retry, &delivery).max(after.unwrap_or_default());
-                self.failed(&delivery, &answer, "will be tried again");
+                let wait = retry_wait(&sending.retry, &parcel).max(after.unwrap_or_default());
+                self.failed(&parcel, &answer, "will be tried again");
                 let again =
                     Settlement::Again { due_at: self.time.now(&self.clock).after(wait), answer: answer.to_string() };
-                self.settle(&delivery, again, Fate::Again(now.saturating_add(wait)));
+                self.settle(&parcel, &again, Fate::Again(now.saturating_add(wait)));
+            }
+            Verdict::Refused if sending.outlet.can_be_plainer(&parcel, &came) => {
+                self.simplify(parcel, sending, &answer);
             }
             Verdict::Refused => {
-                self.failed(&delivery, &answer, "is a dead letter now");
-                self.bury(&delivery, DeadReason::Refused, answer.to_string());
+                self.failed(&parcel, &answer, "is a dead letter now");
+                self.bury(&parcel, DeadReason::Refused, answer.to_string());
             }
             Verdict::Gone => {
                 self.failed(
-                    &delivery,
+                    &parcel,
                     &answer,
                     "stays queued; the sink is stopped until its configuration changes or a reload (SIGHUP)",
                 );
-                self.stop(&delivery, &sending, &answer, wall);
+                self.stop(&parcel, &sending, &answer, wall);
             }
         }
     }
 
-    fn stop(&mut self, delivery: &Delivery, sending: &Sending, answer: &Words, wall: Time) {
+    /// The receiver doesn't like the form: the same events go again, plainer, by the same gate.
+    fn simplify(&mut self, mut parcel: Parcel, sending: Arc<Sending>, answer: &Words) {
+        let (sink, execution, event) = (&self.name, parcel.execution(), &parcel.first().event_id);
+        let told = std::mem::replace(&mut self.told_plainer, true);
+        if told {
+            tracing::debug!(%sink, %execution, %event, %answer, "refused for its form; it goes again as plain text");
+        } else {
+            tracing::warn!(%sink, %execution, %event, "sink {sink} refused a message for its form: {answer}; it goes again as plain text");
+        }
+        self.board.update(sink, |status| parcel.ids().into_iter().for_each(|id| status.unaccepted.add(id)));
+        let again = Settlement::Again { due_at: self.time.now(&self.clock), answer: answer.to_string() };
+        let mut writes = settled(&parcel, &again);
+        parcel.tried();
+        writes.push(parcel.seal(Form::Plain));
+        self.persist(writes, Then::Sealed { parcels: vec![parcel], sending });
+    }
+
+    fn stop(&mut self, parcel: &Parcel, sending: &Sending, answer: &Words, wall: Time) {
         self.door = Door::Closing;
         let again = Settlement::Again { due_at: self.time.now(&self.clock), answer: answer.to_string() };
         let stop = Write::StopSink {
@@ -267,24 +317,25 @@ impl Desk {
             at: wall,
             configuration: sending.identity.salted(self.salt),
         };
-        let writes = vec![Write::Settled { delivery: delivery.id, settlement: again }, stop];
-        self.persist(writes, Then::Stopped { execution: delivery.execution.clone() });
+        let mut writes = settled(parcel, &again);
+        writes.push(stop);
+        self.persist(writes, Then::Stopped { execution: parcel.execution().clone() });
     }
 
     /// Counts an attempt that was not accepted, and tells people if it is news.
-    fn failed(&mut self, delivery: &Delivery, answer: &Words, what_now: &str) {
+    fn failed(&mut self, parcel: &Parcel, answer: &Words, what_now: &str) {
         let first = self.failing.is_none();
         let tell = failing::failed(&mut self.failing, &answer.what, self.clock.elapsed());
         let since = self.clock.now();
         self.board.update(&self.name, |status| {
             status.not_accepted += 1;
-            status.unaccepted.add(delivery.id);
+            parcel.ids().into_iter().for_each(|id| status.unaccepted.add(id));
             status.last_answer = Some(answer.to_string());
             if first {
                 status.failing_since = Some(since);
             }
         });
-        let (sink, execution, event) = (&self.name, &delivery.execution, &delivery.event_id);
+        let (sink, execution, event) = (&self.name, parcel.execution(), &parcel.first().event_id);
         match tell {
             Tell::Failing => tracing::warn!(
                 %sink, %execution, %event,
@@ -294,29 +345,29 @@ impl Desk {
         }
     }
 
-    fn bury(&mut self, delivery: &Delivery, reason: DeadReason, answer: String) {
+    fn bury(&mut self, parcel: &Parcel, reason: DeadReason, answer: String) {
         let at = self.clock.now();
         self.board.update(&self.name, |status| {
-            status.dead += 1;
-            status.unaccepted.dead(delivery.id);
+            status.dead += parcel.count() as u64;
+            parcel.ids().into_iter().for_each(|id| status.unaccepted.dead(id));
         });
-        self.settle(delivery, Settlement::Dead { reason, answer, at }, Fate::Dead);
+        self.settle(parcel, &Settlement::Dead { reason, answer, at }, Fate::Dead);
     }
 
-    fn expire(&mut self, delivery: &Delivery) {
+    fn expire(&mut self, parcel: &Parcel) {
         let sink = &self.name;
         let age = plain::duration(self.sending.retry.max_age);
         tracing::warn!(
-            %sink, execution = %delivery.execution, event = %delivery.event_id,
+            %sink, execution = %parcel.execution(), event = %parcel.first().event_id,
             "sink {sink} has not taken an event within {age}; it is a dead letter now"
         );
         // Without an answer of its own, the receiver's last one stands.
-        self.bury(delivery, DeadReason::Expired, String::new());
+        self.bury(parcel, DeadReason::Expired, String::new());
     }
 
-    fn settle(&mut self, delivery: &Delivery, settlement: Settlement, fate: Fate) {
-        let then = Then::Free { execution: delivery.execution.clone(), id: delivery.id, fate };
-        self.persist(vec![Write::Settled { delivery: delivery.id, settlement }], then);
+    fn settle(&mut self, parcel: &Parcel, settlement: &Settlement, fate: Fate) {
+        let then = Then::Free { execution: parcel.execution().clone(), ids: parcel.ids(), fate };
+        self.persist(settled(parcel, settlement), then);
     }
 
     fn persist(&mut self, writes: Vec<Write>, then: Then) {
@@ -336,7 +387,7 @@ impl Desk {
         self.store_works();
         self.persisting -= 1;
         match job.then {
-            Then::Free { execution, id, fate } => {
+            Then::Free { execution, ids, fate } => {
                 self.lanes.free(&execution);
                 match fate {
                     // In a pass, an execution whose head failed waits for the next pass.
@@ -345,9 +396,21 @@ impl Desk {
                     Fate::Accepted | Fate::Dead => {
                         self.lanes.want();
                         self.board.update(&self.name, |status| {
-                            status.pending = status.pending.saturating_sub(1);
-                            status.unaccepted.accepted(id);
+                            status.pending = status.pending.saturating_sub(ids.len() as u64);
+                            ids.into_iter().for_each(|id| status.unaccepted.accepted(id));
                         });
+                    }
+                }
+            }
+            Then::Sealed { parcels, sending } => {
+                let same = Arc::ptr_eq(&sending, &self.sending);
+                // From the last, since each goes to the front.
+                for parcel in parcels.into_iter().rev() {
+                    if same {
+                        self.lanes.load(parcel);
+                    } else {
+                        self.lanes.free(parcel.execution());
+                        self.lanes.want();
                     }
                 }
             }
@@ -414,10 +477,10 @@ impl Desk {
             };
             match next {
                 Next::Look(limit) => return Act::Look(self.question(limit, now)),
-                Next::Start(delivery) if self.is_too_old(&delivery) => self.expire(&delivery),
-                Next::Start(delivery) => {
+                Next::Start(parcel) if self.is_too_old(&parcel) => self.expire(&parcel),
+                Next::Start(parcel) => {
                     self.attempts += 1;
-                    return Act::Attempt(Arc::clone(&self.sending), delivery);
+                    return Act::Attempt(Arc::clone(&self.sending), parcel);
                 }
                 Next::Wait(wake) => return self.wait(wake),
             }
@@ -454,6 +517,7 @@ impl Desk {
     fn question(&mut self, limit: usize, now: Duration) -> Question {
         Question {
             limit,
+            most: self.sending.outlet.most(),
             now: self.orders.phase.due_by().unwrap_or_else(|| self.time.now(&self.clock)),
             count: self.counted.is_none_or(|at| now.saturating_sub(at) >= COUNT_EVERY),
             lift: self.lift,
@@ -462,8 +526,8 @@ impl Desk {
     }
 
     /// Too old, and tried at least once: what has waited out a long stop of this program still gets its one try.
-    fn is_too_old(&self, delivery: &Delivery) -> bool {
-        delivery.attempts > 0 && self.clock.now().since(delivery.enqueued_at) >= self.sending.retry.max_age
+    fn is_too_old(&self, parcel: &Parcel) -> bool {
+        parcel.attempts() > 0 && self.clock.now().since(parcel.first().enqueued_at) >= self.sending.retry.max_age
     }
 
     fn publish(&self) {
@@ -493,11 +557,16 @@ impl Desk {
     }
 }
 
-/// How long this delivery waits after an attempt that failed: the sink's own schedule, spread by a number that is the same each time.
-fn retry_wait(retry: &Retry, delivery: &Delivery) -> Duration {
-    let seed = xxh3_64(format!("{}/{}", delivery.event_id, delivery.attempts).as_bytes());
+/// The same for each delivery of a parcel, in one transaction.
+fn settled(parcel: &Parcel, settlement: &Settlement) -> Vec<Write> {
+    parcel.ids().into_iter().map(|delivery| Write::Settled { delivery, settlement: settlement.clone() }).collect()
+}
+
+/// How long this parcel waits after an attempt that failed: the sink's own schedule, spread by a number that is the same each time.
+fn retry_wait(retry: &Retry, parcel: &Parcel) -> Duration {
+    let seed = xxh3_64(format!("{}/{}", parcel.first().event_id, parcel.attempts()).as_bytes());
     // Never nothing: a jitter of 1 can take the whole wait away.
-    retry.pace.jittered(retry.pace.nth(delivery.attempts), seed).max(Duration::from_millis(1))
+    retry.pace.jittered(retry.pace.nth(parcel.attempts()), seed).max(Duration::from_millis(1))
 }
 
 /// No delivery of this sink can have to wait longer.

@@ -120,6 +120,21 @@ pub fn judge(answer: &Answer, now: Time) -> Judgement {
     }
 }
 
+/// Whether a refusal is about how large a message is or how it is built, in the words that Slack has for it: the same events may pass
+/// in a plainer form.
+pub fn is_about_form(answer: &Answer) -> bool {
+    const SLACK: [&str; 4] = ["invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long"];
+    match answer {
+        Answer::Status { code: 413, .. } => true,
+        Answer::Status { code: 400, extract: Some(said), .. } => {
+            // Alone, or followed by what is wrong about them.
+            let word = said.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next().unwrap_or_default();
+            SLACK.contains(&word)
+        }
+        Answer::Status { .. } | Answer::Failure(_) | Answer::Unrendered { .. } => false,
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -238,6 +253,37 @@ mod tests {
             assert_eq!(status(410, Some(header)).verdict, Verdict::Gone);
             assert_eq!(status(301, Some(header)).verdict, Verdict::Refused);
         }
+    }
+
+    #[test]
+    fn what_slack_says_is_judged_by_its_status_and_a_refused_form_is_known() {
+        let retry = Verdict::Retry { after: None };
+        for (code, said, verdict, about_form) in [
+            (400, "invalid_blocks", Verdict::Refused, true),
+            (400, "invalid_blocks: missing type", Verdict::Refused, true),
+            (400, "invalid_blocks_format", Verdict::Refused, true),
+            (400, "msg_blocks_too_long", Verdict::Refused, true),
+            (400, "msg_too_long", Verdict::Refused, true),
+            (413, "", Verdict::Refused, true),
+            (400, "invalid_payload", Verdict::Refused, false),
+            (400, "no_text", Verdict::Refused, false),
+            (400, "user_not_found", Verdict::Refused, false),
+            (400, "invalid_blocksmith", Verdict::Refused, false),
+            (422, "invalid_blocks", Verdict::Refused, false),
+            (403, "action_prohibited", retry.clone(), false),
+            (403, "invalid_token", retry.clone(), false),
+            (404, "no_service", retry.clone(), false),
+            (404, "channel_not_found", retry.clone(), false),
+            (410, "channel_is_archived", Verdict::Gone, false),
+            (429, "rate_limited", retry.clone(), false),
+            (500, "rollup_error", retry.clone(), false),
+        ] {
+            let extract = Some(said.to_owned()).filter(|said| !said.is_empty());
+            let answer = Answer::Status { code, retry_after: None, extract };
+            assert_eq!(judge(&answer, NOW.parse().unwrap()).verdict, verdict, "{code} {said}");
+            assert_eq!(is_about_form(&answer), about_form, "{code} {said}");
+        }
+        assert!(!is_about_form(&Answer::Failure(Failure::Tls("expired".into()))));
     }
 
     #[test]

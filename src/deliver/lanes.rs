@@ -1,7 +1,7 @@
 //! Which delivery of a sink may be tried now: the part of a worker that decides, without a runtime.
 //!
-//! A lane is an execution. It is busy from the moment its oldest delivery is loaded until that delivery's fate is durable; only then is
-//! its next one asked for. So order holds, and what is loaded is never more than `max_in_flight`.
+//! A lane is an execution. It is busy from the moment its oldest parcel is loaded until that parcel's fate is durable; only then is its
+//! next one asked for. So order holds, and what is loaded is never more than `max_in_flight`.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -9,13 +9,13 @@ use std::{
 };
 
 use super::gate::Gate;
-use crate::{store::Delivery, velt::model::ExecutionId};
+use crate::{store::Parcel, velt::model::ExecutionId};
 
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     busy: HashSet<ExecutionId>,
     /// Loaded, not started.
-    ready: VecDeque<Delivery>,
+    ready: VecDeque<Parcel>,
     /// The moment the gate has granted to the first of `ready`.
     granted: Option<Duration>,
     /// Something may be in the queue that nobody has looked for.
@@ -33,7 +33,7 @@ pub(super) struct Lanes {
 pub(super) enum Next {
     /// Ask the store for what is due, so many at most.
     Look(usize),
-    Start(Delivery),
+    Start(Parcel),
     /// Nothing until something happens, or until this moment.
     Wait(Option<Duration>),
 }
@@ -54,8 +54,8 @@ impl Lanes {
                 wake = Some(at);
             } else {
                 self.granted = None;
-                if let Some(delivery) = self.ready.pop_front() {
-                    return Next::Start(delivery);
+                if let Some(parcel) = self.ready.pop_front() {
+                    return Next::Start(parcel);
                 }
             }
         }
@@ -101,14 +101,19 @@ impl Lanes {
     }
 
     /// The store answered with these.
-    pub(super) fn looked(&mut self, deliveries: Vec<Delivery>) {
+    pub(super) fn looked(&mut self, parcels: Vec<Parcel>) {
         self.asked = false;
-        for delivery in deliveries {
+        for parcel in parcels {
             // A store that hands out a busy lane would break the order; it has been asked not to.
-            if self.busy.insert(delivery.execution.clone()) {
-                self.ready.push_back(delivery);
+            if self.busy.insert(parcel.execution().clone()) {
+                self.ready.push_back(parcel);
             }
         }
+    }
+
+    /// A parcel whose lane is held may be sent now: before what was loaded later.
+    pub(super) fn load(&mut self, parcel: Parcel) {
+        self.ready.push_front(parcel);
     }
 
     /// Makes a lane busy without anything to start in it; false if it is already.
@@ -123,7 +128,7 @@ impl Lanes {
         self.not_before = at;
     }
 
-    /// The fate of this lane's delivery is durable.
+    /// The fate of this lane's parcel is durable.
     pub(super) fn free(&mut self, execution: &ExecutionId) {
         self.busy.remove(execution);
     }
@@ -145,8 +150,8 @@ impl Lanes {
     pub(super) fn put_back(&mut self) {
         self.granted = None;
         self.wanted |= !self.ready.is_empty();
-        for delivery in self.ready.drain(..) {
-            self.busy.remove(&delivery.execution);
+        for parcel in self.ready.drain(..) {
+            self.busy.remove(parcel.execution());
         }
     }
 }
@@ -154,13 +159,16 @@ impl Lanes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Time, store::DeliveryId};
+    use crate::{
+        clock::Time,
+        store::{Delivery, DeliveryId},
+    };
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
 
-    fn delivery(id: i64, execution: &str) -> Delivery {
+    fn parcel(id: i64, execution: &str) -> Parcel {
         let at = Time::from_millis(0).unwrap();
         Delivery {
             id: DeliveryId(id),
@@ -172,6 +180,7 @@ mod tests {
             enqueued_at: at,
             due_at: at,
         }
+        .into()
     }
 
     #[track_caller]
@@ -181,7 +190,7 @@ mod tests {
 
     #[track_caller]
     fn starts(next: &Next, id: i64) {
-        assert!(matches!(&next, Next::Start(delivery) if delivery.id.0 == id), "{next:?}");
+        assert!(matches!(&next, Next::Start(parcel) if parcel.first().id.0 == id), "{next:?}");
     }
 
     #[track_caller]
@@ -196,7 +205,7 @@ mod tests {
         lanes.want();
         looks(&lanes.next(s(0), &gate, 2), 2);
         waits(&lanes.next(s(0), &gate, 2), None);
-        lanes.looked(vec![delivery(1, "a"), delivery(2, "b")]);
+        lanes.looked(vec![parcel(1, "a"), parcel(2, "b")]);
         starts(&lanes.next(s(0), &gate, 2), 1);
         starts(&lanes.next(s(0), &gate, 2), 2);
         lanes.want();
@@ -226,7 +235,7 @@ mod tests {
         gate.set_interval("x", s(2));
         lanes.want();
         looks(&lanes.next(s(0), &gate, 4), 4);
-        lanes.looked(vec![delivery(1, "a"), delivery(2, "b"), delivery(3, "c")]);
+        lanes.looked(vec![parcel(1, "a"), parcel(2, "b"), parcel(3, "c")]);
         starts(&lanes.next(s(0), &gate, 4), 1);
         waits(&lanes.next(s(0), &gate, 4), Some(s(2)));
         waits(&lanes.next(s(1), &gate, 4), Some(s(2)));

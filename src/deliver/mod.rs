@@ -28,6 +28,7 @@ mod order;
 mod printer;
 mod queue_time;
 mod signature;
+mod slack;
 mod status;
 mod stdout;
 mod text;
@@ -45,7 +46,7 @@ use futures_util::future::BoxFuture;
 use crate::{
     config::{Rate, Retry, StdoutFormat},
     route::SinkName,
-    store::{Delivery, StoreError},
+    store::{Parcel, StoreError},
 };
 
 pub use client::Clients;
@@ -60,10 +61,25 @@ pub use text::line as text_line;
 pub use trial::attempt;
 pub use webhook::{Ask, Refresh, SigningSecrets, Target, TargetError, Webhook};
 
-/// Where events are sent one at a time. One attempt a call: no retries of its own, and an end to every wait.
+/// Where events are sent, a parcel at a time. One attempt a call: no retries of its own, and an end to every wait.
 pub trait Outlet: Send + Sync {
     /// Dropping the future gives the attempt up.
-    fn send<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Answer>;
+    fn send<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Answer>;
+
+    /// How many events one message carries at most. Where it is more than one, parcels are sealed before they are sent.
+    fn most(&self) -> NonZeroUsize {
+        NonZeroUsize::MIN
+    }
+
+    /// How many of `pending`, from its oldest on, fit into one message. It is asked once: what is sealed is sent whole.
+    fn room(&self, _pending: &Parcel) -> NonZeroUsize {
+        NonZeroUsize::MIN
+    }
+
+    /// Whether the parcel was refused for its form, and a plainer one may pass.
+    fn can_be_plainer(&self, _parcel: &Parcel, _refusal: &Answer) -> bool {
+        false
+    }
 }
 
 /// Where events are printed one after another, many at a time.

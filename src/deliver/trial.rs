@@ -3,14 +3,26 @@
 use std::io;
 
 use super::{Judgement, Verdict, Way, judge::Words, judge::judge, printer};
-use crate::{clock::Clock, store::Delivery};
+use crate::{
+    clock::Clock,
+    store::{Delivery, Form, Parcel},
+};
 
 /// Sends or prints `delivery` once, whatever the sink's filter, rate and queue say.
 pub async fn attempt(way: &Way, delivery: &Delivery, clock: &Clock) -> Judgement {
     match way {
         Way::Send(sending) => {
-            let answer = sending.outlet.send(delivery).await;
-            judge(&answer, clock.now())
+            let mut parcel = Parcel::from(delivery.clone());
+            let mut answer = sending.outlet.send(&parcel).await;
+            let judged = judge(&answer, clock.now());
+            if judged.verdict == Verdict::Refused && sending.outlet.can_be_plainer(&parcel, &answer) {
+                // As a real one would: plainer, and no sooner than the receiver wants another message.
+                tokio::time::sleep(sending.rate.interval()).await;
+                parcel.seal(Form::Plain);
+                answer = sending.outlet.send(&parcel).await;
+                return judge(&answer, clock.now());
+            }
+            judged
         }
         Way::Print(printing) => {
             let printed = printing.press.print(vec![printer::line(delivery, printing)]).await;

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     io::ErrorKind,
+    num::NonZeroUsize,
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -18,13 +19,13 @@ use thiserror::Error;
 
 use super::{
     Answer, Clients, Identity, Outlet, Press, Printing, Sending, Signer, SinkSpec, Way, body, client::Kind,
-    extract::extract, judge::Failure, signature::Message,
+    extract::extract, judge, judge::Failure, signature::Message, slack,
 };
 use crate::{
     clock::Clock,
     config::{self, Dialect, KeyError, StdoutFormat, WebhookFormat},
     http::{self, SetupError},
-    store::Delivery,
+    store::{Form, Parcel},
 };
 
 /// So much of an answer is read; the connection can't be used again when there is more, which is no loss.
@@ -173,22 +174,22 @@ impl Webhook {
         })
     }
 
-    async fn post(&self, delivery: &Delivery) -> Answer {
+    async fn post(&self, parcel: &Parcel) -> Answer {
         if self.looks {
             // OK to go on without an answer: the old secrets are used, as if the change had come a moment later.
             let _ = tokio::time::timeout(LOOK_TIMEOUT, self.refresh(Ask::IfChanged)).await;
         }
         let prepared = Arc::clone(&self.prepared.read().unwrap_or_else(PoisonError::into_inner));
-        let body = match body::webhook(delivery, &self.format, self.include_output) {
+        let body = match body::webhook(parcel, &self.format, self.include_output) {
             Ok(body) => body,
             Err(fault) => return Answer::Unrendered { why: fault.to_string() },
         };
         let mut headers = prepared.headers.clone();
-        let id = delivery.event_id.as_str();
+        let id = parcel.first().event_id.as_str();
         let mut own = vec![(WEBHOOK_ID, id.to_owned())];
         if let Some(signer) = &prepared.signer {
             let seconds = self.clock.now().as_millis().div_euclid(1_000);
-            let signed = signer.headers(&Message { id, seconds, attempt: delivery.attempts, body: body.as_bytes() });
+            let signed = signer.headers(&Message { id, seconds, attempt: parcel.attempts(), body: body.as_bytes() });
             own.extend(signed.into_iter().map(|(name, value)| (HeaderName::from_static(name), value)));
         }
         for (name, value) in own {
@@ -288,8 +289,20 @@ async fn answer(mut response: Response, prepared: &Prepared) -> Answer {
 }
 
 impl Outlet for Webhook {
-    fn send<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Answer> {
-        self.post(delivery).boxed()
+    fn send<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Answer> {
+        self.post(parcel).boxed()
+    }
+
+    fn most(&self) -> NonZeroUsize {
+        if self.format == WebhookFormat::Slack { slack::MOST } else { NonZeroUsize::MIN }
+    }
+
+    fn room(&self, pending: &Parcel) -> NonZeroUsize {
+        if self.format == WebhookFormat::Slack { slack::room(pending) } else { NonZeroUsize::MIN }
+    }
+
+    fn can_be_plainer(&self, parcel: &Parcel, refusal: &Answer) -> bool {
+        self.format == WebhookFormat::Slack && parcel.form() == Form::Full && judge::is_about_form(refusal)
     }
 }
 

@@ -72,12 +72,12 @@ pub(super) async fn work(
             match desk.next() {
                 Act::Persist(job, pause) => persisting.push(persist(job, pause, world.store.clone())),
                 Act::Look(question) => looking = Some(look(&name, question, &desk, &world.store)),
-                Act::Attempt(sending, delivery) => {
+                Act::Attempt(sending, parcel) => {
                     let started = world.clock.elapsed();
                     attempts.push(
                         async move {
-                            let answer = sending.outlet.send(&delivery).await;
-                            Tried { delivery, sending, started, answer }
+                            let answer = sending.outlet.send(&parcel).await;
+                            Tried { parcel, sending, started, answer }
                         }
                         .boxed(),
                     );
@@ -159,9 +159,9 @@ fn look(
                 // A limit of 0 asks about the stop alone.
                 let due = match question.limit {
                     0 => None,
-                    limit => Some(store.due(&sink, question.now, &busy, limit)?),
+                    limit => Some(store.due(&sink, question.now, &busy, limit, question.most)?),
                 };
-                Ok(Looked::Open { due, pending, salt })
+                Ok(Looked::Open { due, most: question.most, pending, salt })
             })
             .await
     }

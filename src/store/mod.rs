@@ -6,10 +6,11 @@
 mod commits;
 mod handle;
 pub mod memory;
+mod parcel;
 mod persist;
 mod sqlite;
 
-use std::{collections::HashSet, fmt, path::PathBuf};
+use std::{collections::HashSet, fmt, num::NonZeroUsize, path::PathBuf};
 
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -24,6 +25,7 @@ use crate::{
 pub use commits::Commits;
 pub use handle::Handle;
 pub use memory::Memory;
+pub use parcel::{Form, Parcel};
 pub use sqlite::{Access, SqliteStore};
 
 /// A hash of an answer's body that stays the same over versions of this program.
@@ -112,6 +114,23 @@ pub enum Write {
     Settled {
         delivery: DeliveryId,
         settlement: Settlement,
+    },
+    /// These deliveries of one lane, from its oldest on, are one parcel from now on. Nothing to do where `first` is the oldest no more.
+    Sealed {
+        first: DeliveryId,
+        last: DeliveryId,
+        form: Form,
+    },
+    /// A sink in trouble tries nothing before this moment; `None`: it is in no such trouble. For people who look into the state.
+    ProbeAt {
+        sink: SinkName,
+        at: Option<Time>,
+    },
+    /// The sink is well again: these executions' deliveries for it may be tried at `at`, whatever their own schedule was.
+    Hasten {
+        sink: SinkName,
+        executions: Vec<ExecutionId>,
+        at: Time,
     },
     /// The sink takes nothing any more (its receiver said 410). `configuration` tells whether it is still the same sink later.
     StopSink {
@@ -264,9 +283,9 @@ pub struct DeadFilter {
 /// The deliveries of a sink that may be tried now, and when to look again.
 #[derive(Debug, Clone, Default)]
 pub struct Due {
-    /// The oldest of each execution at most, longest due first.
-    pub deliveries: Vec<Delivery>,
-    /// When the next execution that is not in `deliveries` and not excluded becomes due. May be past when `limit` cut the list.
+    /// One of each execution at most, longest due first.
+    pub parcels: Vec<Parcel>,
+    /// When the next execution that is not in `parcels` and not excluded becomes due. May be past when `limit` cut the list.
     pub next_at: Option<Time>,
 }
 
@@ -339,9 +358,16 @@ pub trait Store: Send {
     /// What is remembered of one execution; `None` if it has never been committed.
     fn recall(&mut self, id: &ExecutionId) -> Result<Option<Memory>, StoreError>;
 
-    /// The oldest undelivered event of each execution for `sink`, of those due at `now` and not in `busy`, at most `limit`.
-    fn due(&mut self, sink: &SinkName, now: Time, busy: &HashSet<ExecutionId>, limit: usize)
-    -> Result<Due, StoreError>;
+    /// What is undelivered of each execution for `sink`, from its oldest event on: of those due at `now` and not in `busy`, at most
+    /// `limit` executions. Each comes with what was sealed, or else with `most` events at most; a `most` of one asks for the oldest alone.
+    fn due(
+        &mut self,
+        sink: &SinkName,
+        now: Time,
+        busy: &HashSet<ExecutionId>,
+        limit: usize,
+        most: NonZeroUsize,
+    ) -> Result<Due, StoreError>;
 
     /// The oldest undelivered events for `sink` in the order of their commit, at most `limit`: for a sink that takes them one after another.
     fn oldest(&mut self, sink: &SinkName, limit: usize) -> Result<Vec<Delivery>, StoreError>;

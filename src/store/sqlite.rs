@@ -15,6 +15,7 @@ pub(super) mod tests;
 use std::{
     collections::HashSet,
     fmt, fs,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
@@ -100,6 +101,9 @@ impl Store for SqliteStore {
                     Write::NotFoundSince { id, since } => executions::not_found_since(transaction, id, *since)?,
                     Write::Resume { ids } => executions::resume(transaction, ids)?,
                     Write::Settled { delivery, settlement } => outbox::settle(transaction, *delivery, settlement)?,
+                    Write::Sealed { first, last, form } => outbox::seal(transaction, *first, *last, *form)?,
+                    Write::ProbeAt { sink, at } => outbox::probe_at(transaction, sink, *at)?,
+                    Write::Hasten { sink, executions, at } => outbox::hasten(transaction, sink, executions, *at)?,
                     Write::StopSink { sink, reason, at, configuration } => {
                         outbox::stop(transaction, sink, reason, *at, configuration)?;
                     }
@@ -135,8 +139,9 @@ impl Store for SqliteStore {
         now: Time,
         busy: &HashSet<ExecutionId>,
         limit: usize,
+        most: NonZeroUsize,
     ) -> Result<Due, StoreError> {
-        self.read(|connection| outbox::due(connection, sink, now, busy, limit))
+        self.read(|connection| outbox::due(connection, sink, now, busy, limit, most))
     }
 
     fn oldest(&mut self, sink: &SinkName, limit: usize) -> Result<Vec<Delivery>, StoreError> {

@@ -27,6 +27,7 @@ use crate::{
         signature::Message,
     },
     pace::Pace,
+    store::{Delivery, Parcel},
 };
 
 fn config(timeout: Duration) -> config::Webhook {
@@ -58,6 +59,10 @@ fn clock() -> Clock {
 
 fn webhook(target: &Target) -> Webhook {
     Webhook::new(&config(ms(300)), true, target, never(), &mut Clients::default(), clock()).unwrap()
+}
+
+fn parcel(delivery: &Delivery) -> Parcel {
+    delivery.clone().into()
 }
 
 async fn serve(router: Router) -> SocketAddr {
@@ -102,10 +107,10 @@ async fn sends_the_committed_bytes_with_its_headers() {
         &[("authorization", "Bearer s3cret"), ("x-team", "legal")],
     ));
     let mut delivery = fixture::delivery(1, "exec_1", 1);
-    let answer = webhook.send(&delivery).await;
+    let answer = webhook.send(&parcel(&delivery)).await;
     assert_eq!(answer, Answer::Status { code: 202, retry_after: None, extract: None });
     delivery.output = Some(serde_json::value::RawValue::from_string(r#"{"a":1.50}"#.into()).unwrap());
-    webhook.send(&delivery).await;
+    webhook.send(&parcel(&delivery)).await;
 
     let seen = seen.lock().unwrap();
     let (headers, body) = &seen[0];
@@ -134,7 +139,7 @@ async fn follows_no_redirect_and_tells_what_was_said_without_secrets() {
     let delivery = fixture::delivery(1, "exec_1", 1);
     let said = |path: &'static str| {
         let (webhook, delivery) = (webhook(&target(&format!("http://{address}{path}"), &[])), delivery.clone());
-        async move { webhook.send(&delivery).await }
+        async move { webhook.send(&parcel(&delivery)).await }
     };
     assert_eq!(said("/moved").await, Answer::Status { code: 307, retry_after: None, extract: None });
     assert_eq!(
@@ -161,14 +166,14 @@ async fn every_way_not_to_answer_has_its_name() {
         (raw(b"SSH-2.0-OpenSSH\r\n\r\n", long).await, Failure::Other("the answer is not HTTP".into())),
         (closed, Failure::ConnectionRefused),
     ] {
-        let answer = webhook(&target(&format!("http://{address}/"), &[])).send(&delivery).await;
+        let answer = webhook(&target(&format!("http://{address}/"), &[])).send(&parcel(&delivery)).await;
         assert_eq!(answer, Answer::Failure(expected));
     }
     // A status that came counts, whatever becomes of the body.
     let cut = raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf", Duration::ZERO).await;
-    let answer = webhook(&target(&format!("http://{cut}/"), &[])).send(&delivery).await;
+    let answer = webhook(&target(&format!("http://{cut}/"), &[])).send(&parcel(&delivery)).await;
     assert_eq!(answer, Answer::Status { code: 200, retry_after: None, extract: None });
-    let nowhere = webhook(&target("http://name.invalid/", &[])).send(&delivery).await;
+    let nowhere = webhook(&target("http://name.invalid/", &[])).send(&parcel(&delivery)).await;
     assert!(
         matches!(
             nowhere,
@@ -194,7 +199,7 @@ async fn refused_secrets_are_read_again_for_the_next_attempt() {
     let delivery = fixture::delivery(1, "exec_1", 1);
     let mut codes = vec![];
     for _ in 0..2 {
-        if let Answer::Status { code, .. } = webhook.send(&delivery).await {
+        if let Answer::Status { code, .. } = webhook.send(&parcel(&delivery)).await {
             codes.push(code);
         }
     }
@@ -240,7 +245,7 @@ async fn signs_exactly_what_is_sent_and_no_configured_header_overrides_it() {
         let mut delivery = fixture::delivery(1, "exec_1", 1);
         delivery.attempts = 4;
         delivery.output = Some(serde_json::value::RawValue::from_string("{\"é\":\n1.50}".into()).unwrap());
-        webhook.send(&delivery).await;
+        webhook.send(&parcel(&delivery)).await;
 
         let seen = seen.lock().unwrap();
         let (headers, body) = &seen[0];
@@ -276,9 +281,9 @@ async fn looks_for_new_secrets_before_each_attempt_only_where_they_can_change() 
         let of = |secrets| Target { signing: Some(signed(Dialect::Standard, secrets)), ..target(&url, &[]) };
         let webhook = Webhook::new(&config, false, &of(&[OLD]), refresh, &mut Clients::default(), clock()).unwrap();
         let delivery = fixture::delivery(1, "exec_1", 1);
-        webhook.send(&delivery).await;
+        webhook.send(&parcel(&delivery)).await;
         *fresh.lock().unwrap() = Some(of(&[NEW, OLD]));
-        webhook.send(&delivery).await;
+        webhook.send(&parcel(&delivery)).await;
         let count =
             |(headers, _): &(HeaderMap, String)| headers["webhook-signature"].to_str().unwrap().split(' ').count();
         let counts: Vec<_> = seen.lock().unwrap().iter().map(count).collect();
@@ -309,16 +314,16 @@ async fn secrets_that_come_after_nobody_waits_any_more_count_all_the_same() {
         Some(fresh.clone())
     });
     let webhook = Webhook::new(&config, false, &of(&[OLD]), refresh, &mut Clients::default(), clock()).unwrap();
-    let delivery = fixture::delivery(1, "exec_1", 1);
+    let sample = parcel(&fixture::delivery(1, "exec_1", 1));
     tokio::select! {
         biased;
-        answer = webhook.send(&delivery) => panic!("the look hangs: {answer:?}"),
+        answer = webhook.send(&sample) => panic!("the look hangs: {answer:?}"),
         () = async { while told.try_recv().is_err() { tokio::task::yield_now().await } } => {}
     }
     open.send(()).unwrap();
     let both = async {
         loop {
-            webhook.send(&delivery).await;
+            webhook.send(&sample).await;
             if seen.lock().unwrap().iter().any(|(headers, _)| headers["webhook-signature"].len() > 60) {
                 return;
             }
@@ -335,7 +340,7 @@ async fn a_cloudevent_is_signed_with_its_envelope() {
     let webhook = Webhook::new(&config, true, &target, never(), &mut Clients::default(), clock()).unwrap();
     let mut delivery = fixture::delivery(1, "exec_1", 1);
     delivery.output = Some(serde_json::value::RawValue::from_string(r#"{"a":1.50}"#.into()).unwrap());
-    webhook.send(&delivery).await;
+    webhook.send(&parcel(&delivery)).await;
 
     let seen = seen.lock().unwrap();
     let (headers, body) = &seen[0];
@@ -391,11 +396,11 @@ async fn a_template_is_signed_as_it_was_rendered_and_an_answer_that_echoes_its_k
         Webhook::new(&config, true, &target, never(), &mut Clients::default(), clock()).unwrap()
     };
     let delivery = fixture::delivery(1, "exec_1", 1);
-    let answer = webhook(&body).send(&delivery).await;
+    let answer = webhook(&body).send(&parcel(&delivery)).await;
     assert_eq!(answer, Answer::Status { code: 400, retry_after: None, extract: None }, "it echoes the key");
 
     // What can't be rendered is not sent at all.
-    let answer = webhook("{{ data.label / 2 }}").send(&delivery).await;
+    let answer = webhook("{{ data.label / 2 }}").send(&parcel(&delivery)).await;
     assert!(matches!(&answer, Answer::Unrendered { why } if why.contains("invalid operation")), "{answer:?}");
 
     let seen = seen.lock().unwrap();

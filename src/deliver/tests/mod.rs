@@ -2,6 +2,7 @@
 
 mod ending;
 pub(super) mod fixture;
+mod folding;
 mod http;
 mod logs;
 mod order;

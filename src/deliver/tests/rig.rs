@@ -21,8 +21,8 @@ use crate::{
     deliver::{Answer, Dispatcher, Identity, Notice, Outlet, Sending, SinkSpec, Way, judge::Failure},
     pace::Pace,
     store::{
-        DeadFilter, DeadLetter, Delivery, Due, Handle, Known, LetterId, Memory, Observation, Queue, Record, Remembered,
-        SqliteStore, Standing, Stopped, Store, StoreError, Write,
+        DeadFilter, DeadLetter, Delivery, Due, Form, Handle, Known, LetterId, Memory, Observation, Parcel, Queue,
+        Record, Remembered, SqliteStore, Standing, Stopped, Store, StoreError, Write,
     },
     velt::model::ExecutionId,
 };
@@ -53,7 +53,10 @@ pub(super) struct Sent {
     pub(super) at: Duration,
     pub(super) execution: String,
     pub(super) sequence: u64,
+    /// Of every event in it.
+    pub(super) sequences: Vec<u64>,
     pub(super) attempts: u32,
+    pub(super) form: Form,
 }
 
 type Script = Box<dyn Fn(&Delivery, usize) -> Option<(Duration, Answer)> + Send + Sync>;
@@ -65,6 +68,9 @@ pub(super) struct Fake {
     sent: Mutex<Vec<Sent>>,
     under_way: Mutex<BTreeMap<String, u32>>,
     pub(super) most_under_way: AtomicUsize,
+    /// How many events a message carries at most; how many fit is up to `room`.
+    most: NonZeroUsize,
+    room: AtomicUsize,
 }
 
 impl fmt::Debug for Fake {
@@ -84,7 +90,31 @@ impl Fake {
             sent: Mutex::default(),
             under_way: Mutex::default(),
             most_under_way: AtomicUsize::new(0),
+            most: NonZeroUsize::MIN,
+            room: AtomicUsize::new(1),
         })
+    }
+
+    /// The same, whose messages carry several events. What it refuses with 413 may go again in a plain form.
+    pub(super) fn folding(
+        clock: &Clock,
+        most: usize,
+        script: impl Fn(&Delivery, usize) -> Option<(Duration, Answer)> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let mut fake = Arc::into_inner(Self::new(clock, script)).unwrap();
+        fake.most = NonZeroUsize::new(most).unwrap();
+        fake.room = AtomicUsize::new(most);
+        Arc::new(fake)
+    }
+
+    /// So many events fit into a message from now on.
+    pub(super) fn fit(&self, room: usize) {
+        self.room.store(room, Ordering::SeqCst);
+    }
+
+    /// The events of each message, in the order of the attempts.
+    pub(super) fn messages(&self) -> Vec<Vec<u64>> {
+        self.sent().into_iter().map(|sent| sent.sequences).collect()
     }
 
     /// Answers at once: the first answers in this order, then 204.
@@ -114,17 +144,24 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Outlet for Fake {
-    fn send<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Answer> {
+    fn send<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Answer> {
         async move {
-            let event: crate::event::Event = serde_json::from_str(&delivery.json).unwrap();
+            let sequences: Vec<u64> = parcel
+                .deliveries()
+                .map(|delivery| serde_json::from_str::<crate::event::Event>(&delivery.json).unwrap().data.sequence)
+                .collect();
+            let delivery = parcel.first();
+            assert!(parcel.deliveries().all(|each| each.execution == delivery.execution), "one execution's alone");
             let execution = delivery.execution.to_string();
             let nth = {
                 let mut sent = self.sent.lock().unwrap();
                 sent.push(Sent {
                     at: self.clock.elapsed(),
                     execution: execution.clone(),
-                    sequence: event.data.sequence,
-                    attempts: delivery.attempts,
+                    sequence: sequences[0],
+                    sequences,
+                    attempts: parcel.attempts(),
+                    form: parcel.form(),
                 });
                 sent.len() - 1
             };
@@ -141,6 +178,18 @@ impl Outlet for Fake {
             answer
         }
         .boxed()
+    }
+
+    fn most(&self) -> NonZeroUsize {
+        self.most
+    }
+
+    fn room(&self, pending: &Parcel) -> NonZeroUsize {
+        NonZeroUsize::new(self.room.load(Ordering::SeqCst).min(pending.count())).unwrap()
+    }
+
+    fn can_be_plainer(&self, parcel: &Parcel, refusal: &Answer) -> bool {
+        self.most.get() > 1 && parcel.form() == Form::Full && *refusal == status(413)
     }
 }
 
@@ -251,6 +300,7 @@ pub(super) async fn settle() {
 #[derive(Clone, Default, Debug)]
 pub(super) struct Faults {
     pub(super) settlements: Arc<AtomicU32>,
+    pub(super) seals: Arc<AtomicU32>,
     pub(super) looks: Arc<AtomicU32>,
     pub(super) looked: Arc<AtomicU32>,
     /// For good.
@@ -280,6 +330,9 @@ impl Store for Faulty {
         if writes.iter().any(|write| matches!(write, Write::Settled { .. })) {
             self.strike(&self.faults.settlements)?;
         }
+        if writes.iter().any(|write| matches!(write, Write::Sealed { .. })) {
+            self.strike(&self.faults.seals)?;
+        }
         self.store.apply(writes)
     }
 
@@ -289,10 +342,11 @@ impl Store for Faulty {
         now: Time,
         busy: &HashSet<ExecutionId>,
         limit: usize,
+        most: NonZeroUsize,
     ) -> Result<Due, StoreError> {
         self.faults.looked.fetch_add(1, Ordering::SeqCst);
         self.strike(&self.faults.looks)?;
-        self.store.due(sink, now, busy, limit)
+        self.store.due(sink, now, busy, limit, most)
     }
 
     fn oldest(&mut self, sink: &crate::route::SinkName, limit: usize) -> Result<Vec<Delivery>, StoreError> {

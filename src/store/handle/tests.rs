@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    num::NonZeroUsize,
     sync::{Arc, Mutex, mpsc::Receiver},
     task::{Context, Waker},
     time::Duration,
@@ -65,7 +66,14 @@ impl Store for Fake {
     fn recall(&mut self, _: &ExecutionId) -> Result<Option<Memory>, StoreError> {
         unreachable!()
     }
-    fn due(&mut self, _: &SinkName, _: Time, _: &HashSet<ExecutionId>, _: usize) -> Result<Due, StoreError> {
+    fn due(
+        &mut self,
+        _: &SinkName,
+        _: Time,
+        _: &HashSet<ExecutionId>,
+        _: usize,
+        _: NonZeroUsize,
+    ) -> Result<Due, StoreError> {
         unreachable!()
     }
     fn oldest(&mut self, _: &SinkName, _: usize) -> Result<Vec<Delivery>, StoreError> {

@@ -3,7 +3,7 @@
 //! A lane is the queue of one execution for one sink. Its row exists exactly while something is pending and tells when its oldest
 //! delivery may be tried; everything else in a lane waits for that one, which is what keeps an execution's events in order.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, num::NonZeroUsize};
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, named_params, params};
 
@@ -11,7 +11,7 @@ use super::columns::Json;
 use crate::{
     clock::Time,
     route::SinkName,
-    store::{DeadReason, Delivery, DeliveryId, Due, Observation, Queue, Settlement, Stopped},
+    store::{DeadReason, Delivery, DeliveryId, Due, Form, Observation, Parcel, Queue, Settlement, Stopped},
     velt::model::ExecutionId,
 };
 
@@ -118,9 +118,44 @@ pub(super) fn settle(transaction: &Connection, delivery: DeliveryId, settlement:
     if is_head {
         match lane.head(transaction)? {
             // Its own age, not the head's: lanes that wait at once are served in the order of their commits.
-            Some((_, enqueued_at)) => lane.due(transaction, enqueued_at)?,
+            // What was sealed ends with its oldest: a parcel is settled whole, and what comes next is another.
+            Some((_, enqueued_at)) => lane.turn(transaction, enqueued_at)?,
             None => lane.close(transaction)?,
         }
+    }
+    Ok(())
+}
+
+/// Makes a lane's deliveries from its oldest to `last` one parcel.
+pub(super) fn seal(transaction: &Connection, first: DeliveryId, last: DeliveryId, form: Form) -> Result<()> {
+    transaction
+        .prepare_cached(
+            "UPDATE lanes SET sealed = ?2, plain = ?3
+             FROM (SELECT sink, execution FROM deliveries WHERE id = ?1) d
+             WHERE lanes.sink = d.sink AND lanes.execution = d.execution
+               AND ?1 = (SELECT h.id FROM deliveries h WHERE h.execution = d.execution AND h.sink = d.sink ORDER BY h.id LIMIT 1)",
+        )?
+        .execute(params![first.0, last.0, form == Form::Plain])?;
+    Ok(())
+}
+
+/// Says when a sink in trouble is asked again; changes nothing where it was said before.
+pub(super) fn probe_at(transaction: &Connection, sink: &SinkName, at: Option<Time>) -> Result<()> {
+    transaction
+        .prepare_cached("UPDATE sinks SET probe_at = ?2 WHERE name = ?1 AND probe_at IS NOT ?2")?
+        .execute(params![sink, at])?;
+    Ok(())
+}
+
+/// What would wait for longer than until `at` doesn't.
+pub(super) fn hasten(transaction: &Connection, sink: &SinkName, executions: &[ExecutionId], at: Time) -> Result<()> {
+    let mut hasten = transaction.prepare_cached(
+        "UPDATE lanes SET due_at = ?3
+         WHERE sink = (SELECT id FROM sinks WHERE name = ?1) AND due_at > ?3
+           AND execution = (SELECT id FROM executions WHERE execution_id = ?2)",
+    )?;
+    for execution in executions {
+        hasten.execute(params![sink, execution, at])?;
     }
     Ok(())
 }
@@ -172,6 +207,16 @@ impl Lane {
         Ok(())
     }
 
+    /// Another delivery is the oldest.
+    fn turn(&self, transaction: &Connection, at: Time) -> Result<()> {
+        transaction
+            .prepare_cached(
+                "UPDATE lanes SET due_at = ?3, sealed = NULL, plain = 0 WHERE sink = ?1 AND execution = ?2",
+            )?
+            .execute(params![self.sink, self.execution, at])?;
+        Ok(())
+    }
+
     fn close(&self, transaction: &Connection) -> Result<()> {
         transaction
             .prepare_cached("DELETE FROM lanes WHERE sink = ?1 AND execution = ?2")?
@@ -202,7 +247,8 @@ pub(super) fn stop(
 pub(super) fn start(transaction: &Connection, sink: &SinkName) -> Result<()> {
     transaction
         .prepare_cached(
-            "UPDATE sinks SET stopped_at = NULL, stop_reason = NULL, stop_configuration = NULL WHERE name = ?1",
+            "UPDATE sinks SET stopped_at = NULL, stop_reason = NULL, stop_configuration = NULL, probe_at = NULL
+             WHERE name = ?1",
         )?
         .execute([sink])?;
     Ok(())
@@ -234,7 +280,8 @@ fn delivery(row: &Row<'_>) -> Result<Delivery> {
 
 /// The lanes of a sink with the oldest delivery of each, by their due time: no sorting, no look at what is behind the heads.
 pub(super) const DUE: &str =
-    "SELECT l.due_at, x.execution_id, d.id, e.event_id, e.body, e.output, d.attempts, d.enqueued_at
+    "SELECT l.due_at, x.execution_id, d.id, e.event_id, e.body, e.output, d.attempts, d.enqueued_at,
+            l.sealed, l.plain, l.sink, l.execution
          FROM lanes l
          CROSS JOIN executions x ON x.id = l.execution
          CROSS JOIN deliveries d ON d.id = (SELECT h.id FROM deliveries h
@@ -250,6 +297,7 @@ pub(super) fn due(
     now: Time,
     busy: &HashSet<ExecutionId>,
     limit: usize,
+    most: NonZeroUsize,
 ) -> Result<Due> {
     let mut due = Due::default();
     let mut lanes = connection.prepare_cached(DUE)?;
@@ -259,13 +307,33 @@ pub(super) fn due(
             continue;
         }
         let at: Time = row.get(0)?;
-        if at > now || due.deliveries.len() == limit {
+        if at > now || due.parcels.len() == limit {
             due.next_at = Some(at);
             break;
         }
-        due.deliveries.push(delivery(row)?);
+        let head = delivery(row)?;
+        due.parcels.push(if most.get() == 1 { head.into() } else { parcel(connection, row, head, most)? });
     }
     Ok(due)
+}
+
+/// What follows `head` in its lane: what was sealed with it, or else as many as a message may carry.
+fn parcel(connection: &Connection, row: &Row<'_>, head: Delivery, most: NonZeroUsize) -> Result<Parcel> {
+    let (last, plain, sink, execution): (Option<i64>, bool, i64, i64) =
+        (row.get(8)?, row.get(9)?, row.get(10)?, row.get(11)?);
+    let limit = if last.is_some() { -1 } else { i64::try_from(most.get() - 1).unwrap_or(i64::MAX) };
+    let rest = connection
+        .prepare_cached(
+            "SELECT ?6, ?7, d.id, e.event_id, e.body, e.output, d.attempts, d.enqueued_at
+             FROM deliveries d CROSS JOIN events e ON e.id = d.event
+             WHERE d.execution = ?1 AND d.sink = ?2 AND d.id > ?3 AND d.id <= ?4 ORDER BY d.id LIMIT ?5",
+        )?
+        .query_map(
+            params![execution, sink, head.id.0, last.unwrap_or(i64::MAX), limit, head.due_at, head.execution],
+            delivery,
+        )?
+        .collect::<Result<_>>()?;
+    Ok(Parcel::new(head, rest, last.map(|_| if plain { Form::Plain } else { Form::Full })))
 }
 
 pub(super) fn oldest(connection: &Connection, sink: &SinkName, limit: usize) -> Result<Vec<Delivery>> {
@@ -309,7 +377,8 @@ pub(super) fn queues(connection: &Connection) -> Result<Vec<Queue>> {
         "SELECT s.name,
                 (SELECT count(*) FROM deliveries d WHERE d.sink = s.id),
                 (SELECT d.enqueued_at FROM deliveries d WHERE d.sink = s.id ORDER BY d.id LIMIT 1),
-                (SELECT min(l.due_at) FROM lanes l WHERE l.sink = s.id),
+                -- Nothing is tried before a probe; with nothing to try, there is none either.
+                (SELECT max(min(l.due_at), coalesce(s.probe_at, min(l.due_at))) FROM lanes l WHERE l.sink = s.id),
                 -- With nothing left to try, the latest dead letter's: why they died is what people ask.
                 coalesce(
                     (SELECT d.last_answer FROM deliveries d WHERE d.sink = s.id AND d.tried IS NOT NULL ORDER BY d.tried DESC LIMIT 1),

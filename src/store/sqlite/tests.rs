@@ -4,12 +4,13 @@ mod dead;
 mod opening;
 mod order;
 mod outbox;
+mod parcels;
 mod remembering;
 
 use super::*;
 use crate::{
     event::{Data, Event, EventId, Kind},
-    store::{DeliveryId, Fingerprint, Observation, Record, Settlement, Standing},
+    store::{DeliveryId, Fingerprint, Observation, Parcel, Record, Settlement, Standing},
     velt::model::StepStatus,
 };
 
@@ -88,5 +89,10 @@ pub(super) fn store() -> SqliteStore {
 }
 
 pub(super) fn due(store: &mut SqliteStore, sink_name: &str, now: i64) -> Due {
-    store.due(&sink(sink_name), at(now), &HashSet::new(), 100).unwrap()
+    store.due(&sink(sink_name), at(now), &HashSet::new(), 100, NonZeroUsize::MIN).unwrap()
+}
+
+/// The oldest of each parcel.
+pub(super) fn heads(due: &Due) -> Vec<&Delivery> {
+    due.parcels.iter().map(Parcel::first).collect()
 }

@@ -99,7 +99,7 @@ fn check_due(lanes: &Lanes, due: &Due, sink: usize, now: i64, busy: usize, limit
         .filter(|((s, x), lane)| *s == sink && busy & (1 << x) == 0 && !lane.queue.is_empty())
         .map(|((_, x), lane)| (lane.due_at, *x))
         .collect();
-    for delivery in &due.deliveries {
+    for delivery in heads(due) {
         let execution = execution_of(delivery);
         let lane = &lanes[&(sink, execution)];
         assert_eq!(Some(&(sequence(delivery), delivery.enqueued_at.as_millis())), lane.queue.front());
@@ -109,8 +109,8 @@ fn check_due(lanes: &Lanes, due: &Due, sink: usize, now: i64, busy: usize, limit
         others.remove(place);
     }
     assert_eq!(due.next_at.map(Time::as_millis), others.iter().map(|(due_at, _)| *due_at).min());
-    assert!(due.deliveries.len() == limit || others.iter().all(|(due_at, _)| *due_at > now), "nothing due is left out");
-    assert!(due.deliveries.is_sorted_by_key(|delivery| delivery.due_at), "longest due first");
+    assert!(due.parcels.len() == limit || others.iter().all(|(due_at, _)| *due_at > now), "nothing due is left out");
+    assert!(heads(due).is_sorted_by_key(|delivery| delivery.due_at), "longest due first");
 }
 
 fn run(steps: Vec<Step>) {
@@ -137,9 +137,9 @@ fn run(steps: Vec<Step>) {
             }
             Step::Deliver { sink, busy, limit, which, verdict } => {
                 let names = (0..4).filter(|x| busy & (1 << x) != 0).map(|x| id(EXECUTIONS[x])).collect();
-                let due = store.due(&super::sink(SINKS[sink]), at(now), &names, limit).unwrap();
+                let due = store.due(&super::sink(SINKS[sink]), at(now), &names, limit, NonZeroUsize::MIN).unwrap();
                 check_due(&lanes, &due, sink, now, busy, limit);
-                let Some(delivery) = due.deliveries.get(which) else { continue };
+                let Some(delivery) = due.parcels.get(which).map(Parcel::first) else { continue };
                 let lane = lanes.get_mut(&(sink, execution_of(delivery))).unwrap();
                 let settlement = match verdict {
                     Verdict::Accepted => Settlement::Accepted,

@@ -10,13 +10,13 @@ fn an_executions_events_come_one_after_another() {
     store.apply(&[observed("e2", Standing::Watching, 20, 1..2, &["a"])]).unwrap();
 
     let first = due(&mut store, "a", 20);
-    assert_eq!(first.deliveries.iter().map(|d| d.execution.as_str()).collect::<Vec<_>>(), ["e1", "e2"]);
+    assert_eq!(heads(&first).iter().map(|d| d.execution.as_str()).collect::<Vec<_>>(), ["e1", "e2"]);
     assert_eq!(first.next_at, None);
     assert_eq!(due(&mut store, "a", 15).next_at, Some(at(20)), "the other execution is not due yet");
 
-    store.apply(&[settled(first.deliveries[0].id, Settlement::Accepted)]).unwrap();
+    store.apply(&[settled(heads(&first)[0].id, Settlement::Accepted)]).unwrap();
     let second = due(&mut store, "a", 20);
-    assert!(second.deliveries[0].json.contains(r#""sequence":2"#), "at once, by its own age");
+    assert!(heads(&second)[0].json.contains(r#""sequence":2"#), "at once, by its own age");
     assert_eq!(store.pending(&sink("a")).unwrap(), 2);
     assert_eq!(store.pending(&sink("b")).unwrap(), 2, "the other sink has its own queue");
 }
@@ -26,14 +26,14 @@ fn a_delivery_to_be_tried_again_holds_back_its_own_execution_only() {
     let mut store = store();
     store.apply(&[observed("e1", Standing::Watching, 10, 1..3, &["a"])]).unwrap();
     store.apply(&[observed("e2", Standing::Watching, 10, 1..2, &["a"])]).unwrap();
-    let head = due(&mut store, "a", 10).deliveries[0].id;
+    let head = heads(&due(&mut store, "a", 10))[0].id;
     let answer = format!("503\u{1b}[31m\n{}", "x".repeat(600));
     store.apply(&[settled(head, Settlement::Again { due_at: at(50), answer })]).unwrap();
 
     let now = due(&mut store, "a", 40);
-    assert_eq!(now.deliveries.iter().map(|d| d.execution.as_str()).collect::<Vec<_>>(), ["e2"]);
+    assert_eq!(heads(&now).iter().map(|d| d.execution.as_str()).collect::<Vec<_>>(), ["e2"]);
     assert_eq!(now.next_at, Some(at(50)));
-    let then = &due(&mut store, "a", 50).deliveries[1];
+    let then = due(&mut store, "a", 50).parcels[1].first().clone();
     assert_eq!((then.id, then.attempts, then.due_at, then.enqueued_at), (head, 1, at(50), at(10)));
     let queue = &store.queues().unwrap()[0];
     let answer = queue.last_answer.as_deref().unwrap();
@@ -44,14 +44,14 @@ fn a_delivery_to_be_tried_again_holds_back_its_own_execution_only() {
 fn what_died_is_kept_and_lets_the_next_one_pass() {
     let mut store = store();
     store.apply(&[observed("e1", Standing::Watching, 10, 1..3, &["a"])]).unwrap();
-    let head = due(&mut store, "a", 10).deliveries[0].id;
+    let head = heads(&due(&mut store, "a", 10))[0].id;
     let dead = Settlement::Dead { reason: DeadReason::Refused, answer: "400".into(), at: at(11) };
     store.apply(&[settled(head, dead.clone())]).unwrap();
     // A second settlement of the same delivery changes nothing.
     store.apply(&[settled(head, dead), settled(head, Settlement::Accepted)]).unwrap();
     let queue = &store.queues().unwrap()[0];
     assert_eq!((queue.pending, queue.dead), (1, 1));
-    assert!(due(&mut store, "a", 11).deliveries[0].json.contains(r#""sequence":2"#));
+    assert!(heads(&due(&mut store, "a", 11))[0].json.contains(r#""sequence":2"#));
 }
 
 #[test]
@@ -63,14 +63,14 @@ fn what_is_busy_is_left_out_and_a_limit_tells_when_to_look_again() {
     }
     let mut ask = |busy: &[&str], limit| {
         let busy = busy.iter().map(|name| id(name)).collect();
-        let due = store.due(&sink("a"), at(100), &busy, limit).unwrap();
-        (due.deliveries.iter().map(|d| d.execution.to_string()).collect::<Vec<_>>(), due.next_at)
+        let due = store.due(&sink("a"), at(100), &busy, limit, NonZeroUsize::MIN).unwrap();
+        (heads(&due).iter().map(|d| d.execution.to_string()).collect::<Vec<_>>(), due.next_at)
     };
     assert_eq!(ask(&["e1"], 10), (vec!["e2".into(), "e3".into()], None));
     assert_eq!(ask(&["e1"], 1), (vec!["e2".into()], Some(at(12))));
     assert_eq!(ask(&["e1", "e3"], 1), (vec!["e2".into()], None));
     assert_eq!(ask(&[], 0), (vec![], Some(at(10))));
-    assert!(store.due(&sink("nobody"), at(100), &HashSet::new(), 1).unwrap().deliveries.is_empty());
+    assert!(store.due(&sink("nobody"), at(100), &HashSet::new(), 1, NonZeroUsize::MIN).unwrap().parcels.is_empty());
 }
 
 #[test]
@@ -126,10 +126,10 @@ fn a_stop_is_remembered_and_keeps_the_queue() {
 fn a_removed_sinks_queue_becomes_dead_letters() {
     let mut store = store();
     store.apply(&[observed("e1", Standing::Watching, 10, 1..3, &["a", "b"])]).unwrap();
-    let head = due(&mut store, "a", 10).deliveries[0].id;
+    let head = heads(&due(&mut store, "a", 10))[0].id;
     store.apply(&[settled(head, Settlement::Again { due_at: at(99), answer: "503".into() })]).unwrap();
     store.apply(&[Write::RemoveSink { sink: sink("a"), at: at(20) }]).unwrap();
-    assert!(due(&mut store, "a", 100).deliveries.is_empty());
+    assert!(heads(&due(&mut store, "a", 100)).is_empty());
     assert_eq!(store.pending(&sink("b")).unwrap(), 2);
     let dead: Vec<(String, i64, Option<String>)> = store
         .connection
@@ -142,7 +142,7 @@ fn a_removed_sinks_queue_becomes_dead_letters() {
     assert_eq!(dead, [("sink-removed".into(), 1, Some("503".into())), ("sink-removed".into(), 0, None)]);
     // What comes later begins anew.
     store.apply(&[observed("e1", Standing::Watching, 30, 3..4, &["a"])]).unwrap();
-    assert_eq!(due(&mut store, "a", 30).deliveries.len(), 1);
+    assert_eq!(heads(&due(&mut store, "a", 30)).len(), 1);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn the_latest_answer_of_what_still_waits_is_told() {
     for execution in ["e1", "e2"] {
         store.apply(&[observed(execution, Standing::Watching, 10, 1..2, &["a"])]).unwrap();
     }
-    let ids: Vec<_> = due(&mut store, "a", 10).deliveries.iter().map(|d| d.id).collect();
+    let ids: Vec<_> = heads(&due(&mut store, "a", 10)).iter().map(|d| d.id).collect();
     let again = |at_ms, answer: &str| Settlement::Again { due_at: at(at_ms), answer: answer.into() };
     store.apply(&[settled(ids[1], again(30, "502")), settled(ids[0], again(20, "503"))]).unwrap();
     let queue = store.queues().unwrap().remove(0);
