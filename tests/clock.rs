@@ -15,6 +15,7 @@ use support::{Event, Folder, PATIENCE, Program, Running, by_execution, check_who
 use velt_sim::{Logged, Receiver, Settings, Sim, View, receiver::Answer};
 
 /// The library, where Debian or its neighbours put it.
+#[expect(clippy::print_stdout, reason = "why a test was skipped is for whoever reads its output")]
 fn library() -> Option<PathBuf> {
     let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
     let found =

@@ -20,7 +20,7 @@ use support::{
     webhook_with,
 };
 use velt_sim::{
-    Fault, Play, Receiver, Settings, Sim, View,
+    Fault, Logged, Play, Receiver, Settings, Sim, View,
     receiver::{Answer, Received},
 };
 
@@ -235,9 +235,9 @@ impl<'a> Fleet<'a> {
     }
 
     fn write(&self) {
-        let text: String = self.listed.iter().map(|id| format!("{id}  {}\n", label(id))).collect();
+        let lines: Vec<String> = self.listed.iter().map(|id| format!("{id}  {}", label(id))).collect();
         let next = self.file.with_extension("next");
-        fs::write(&next, text).expect("a list");
+        fs::write(&next, lines.join("\n") + "\n").expect("a list");
         fs::rename(next, self.file).expect("the list replaced");
     }
 
@@ -378,15 +378,15 @@ fn torture_of_kills_loses_nothing_and_repeats_the_same() {
     // Everything comes to its end, and everybody takes it.
     sim.set_speed(5_000.0);
     receivers.book().calm = true;
-    let last = start("last");
+    let healing = start("healing");
     let by = Instant::now() + 3 * PATIENCE;
     while !fleet.under_way.is_empty() {
         let more = receivers.wait(fleet.looked, by, |all| !all.is_empty());
-        assert!(more, "never told to both sinks: {:?}\n{}", fleet.under_way, last.said());
+        assert!(more, "never told to both sinks: {:?}\n{}", fleet.under_way, healing.said());
         fleet.tend(&receivers, &mut random, false);
     }
     let read = sim.request_count();
-    let mut ended = last.stop().expect(0);
+    let mut ended = healing.stop().expect(0);
     printed.append(&mut ended.stdout);
     let dead =
         Program::new(&folder, &sim).state(folder.state()).args(["dead-letters", "list", "--json"]).run().expect(0);
@@ -416,7 +416,7 @@ fn torture_of_kills_loses_nothing_and_repeats_the_same() {
 }
 
 /// Whose end was told is not read again, whatever the list says: not by the same life, nor by any later one.
-fn check_ends(log: &[Arc<velt_sim::Logged>], arrivals: &[Arrival]) {
+fn check_ends(log: &[Arc<Logged>], arrivals: &[Arrival]) {
     let ends = arrivals.iter().map(|arrival| &arrival.event).filter(|event| event.is_final());
     let ends: HashMap<&str, &str> =
         ends.map(|end| (end.execution_id(), end.data()["observedAt"].as_str().expect("observedAt"))).collect();
@@ -446,7 +446,7 @@ fn beside(folder: &Folder, sim: &Sim) -> Program {
 
 #[test]
 fn a_second_process_on_the_same_state_exits_at_once() {
-    let sim = Sim::start(velt_sim::Settings::default()).unwrap();
+    let sim = Sim::start(Settings::default()).unwrap();
     let folder = Folder::new();
     let mut first = watching(&folder, &sim);
     for args in [&["exec_2"][..], &["--once"], &["--once", "--exit-status", "exec_1"], &[]] {
@@ -472,7 +472,7 @@ fn a_second_process_on_the_same_state_exits_at_once() {
 
 #[test]
 fn status_and_retry_work_beside_a_running_process() {
-    let sim = Sim::start(velt_sim::Settings::default()).unwrap();
+    let sim = Sim::start(Settings::default()).unwrap();
     let folder = Folder::new();
     let mut running = watching(&folder, &sim);
 
@@ -498,7 +498,7 @@ fn status_and_retry_work_beside_a_running_process() {
 
 #[test]
 fn what_a_restart_tells_continues_where_the_kill_left_it() {
-    let sim = Sim::start(velt_sim::Settings::default()).unwrap();
+    let sim = Sim::start(Settings::default()).unwrap();
     let folder = Folder::new();
     let view = |status| View::new("exec_1").step("s1", "human-legal", "human", status);
     sim.put(view("waiting"));

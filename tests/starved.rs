@@ -130,7 +130,7 @@ fn a_reader_who_does_not_read_holds_up_nobody_and_then_gets_every_line() {
     }
     polled(&sim, FLEET, &running);
     let grown = memory_kib(&running).saturating_sub(memory);
-    let told = 6 * FLEET * WORDS >> 10;
+    let told = (6 * FLEET * WORDS) >> 10;
     assert!(grown < told as u64 / 2, "{grown} KiB more for {told} KiB that nobody reads");
 
     running.read_stdout();

@@ -263,7 +263,7 @@ impl States {
         let named = entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()));
         // SQLite makes an empty log to look at a database, and an index of it.
         let ours = |(name, bytes): &(String, Vec<u8>)| {
-            name == "state.db" || !(name.ends_with(".lock") || name.ends_with("-shm") || bytes.is_empty())
+            !["state.db.lock", "state.db-shm"].contains(&name.as_str()) && (name == "state.db" || !bytes.is_empty())
         };
         named.filter(ours).collect()
     }
@@ -291,6 +291,13 @@ fn length(file: &Path) -> u64 {
 
 const PAGE: u64 = 4096;
 
+/// What becomes of a state's files, by the folder they lie in.
+type Damage = fn(&Path);
+
+fn database(home: &Path) -> PathBuf {
+    home.join("state.db")
+}
+
 /// Where a table begins: many pages are free, and noise there is no harm.
 fn page_of(home: &Path, table: &str) -> u64 {
     let connection = Connection::open(home.join("state.db")).unwrap();
@@ -302,45 +309,27 @@ fn page_of(home: &Path, table: &str) -> u64 {
 #[test]
 fn damage_is_refused_and_left_byte_for_byte_as_it_was() {
     let states = States::new();
-    let database = |home: &Path| home.join("state.db");
     assert!(length(&states.folder.path("good/state.db")) > 8 * PAGE, "a page in the middle is one among many");
-    type Damage = Box<dyn Fn(&Path)>;
     let damages: Vec<(&str, &str, Damage)> = vec![
-        (
-            "good",
-            "a page in the middle",
-            Box::new(move |home| {
-                overwrite(database(home), page_of(home, "memories"), usize::try_from(PAGE).unwrap());
-            }),
-        ),
-        (
-            "good",
-            "every page but the first",
-            Box::new(move |home| {
-                let rest = usize::try_from(length(&database(home)) - PAGE).unwrap();
-                overwrite(database(home), PAGE, rest);
-            }),
-        ),
-        (
-            "good",
-            "cut off",
-            Box::new(move |home| {
-                let file = fs::OpenOptions::new().write(true).open(database(home)).unwrap();
-                file.set_len(length(&database(home)) / 2 + 100).unwrap();
-            }),
-        ),
-        ("good", "another head", Box::new(move |home| overwrite(database(home), 0, 16))),
-        ("good", "a head that contradicts itself", Box::new(move |home| overwrite(database(home), 16, 50))),
-        ("good", "a schema that can't be read", Box::new(move |home| overwrite(database(home), 100, 3_000))),
-        (
-            "killed",
-            "all but the first page, and the log",
-            Box::new(move |home| {
-                let rest = usize::try_from(length(&database(home)) - PAGE).unwrap();
-                overwrite(database(home), PAGE, rest);
-                overwrite(home.join("state.db-wal"), 32 + 24, 4096);
-            }),
-        ),
+        ("good", "a page in the middle", |home| {
+            overwrite(database(home), page_of(home, "memories"), usize::try_from(PAGE).unwrap());
+        }),
+        ("good", "every page but the first", |home| {
+            let rest = usize::try_from(length(&database(home)) - PAGE).unwrap();
+            overwrite(database(home), PAGE, rest);
+        }),
+        ("good", "cut off", |home| {
+            let file = fs::OpenOptions::new().write(true).open(database(home)).unwrap();
+            file.set_len(length(&database(home)) / 2 + 100).unwrap();
+        }),
+        ("good", "another head", |home| overwrite(database(home), 0, 16)),
+        ("good", "a head that contradicts itself", |home| overwrite(database(home), 16, 50)),
+        ("good", "a schema that can't be read", |home| overwrite(database(home), 100, 3_000)),
+        ("killed", "all but the first page, and the log", |home| {
+            let rest = usize::try_from(length(&database(home)) - PAGE).unwrap();
+            overwrite(database(home), PAGE, rest);
+            overwrite(home.join("state.db-wal"), 32 + 24, 4096);
+        }),
     ];
     let asked = states.sim.request_count();
     for (n, (from, what, damage)) in damages.iter().enumerate() {
