@@ -61,7 +61,7 @@ impl WallClock {
 const DAY: i64 = 86_400_000;
 
 /// Back and forth, a little and a lot, by what `date -d` would call them; and the same in days.
-const STEPS: [(&str, i64); 6] = [("+2d", 2), ("-2d", -2), ("+365d", 365), ("-365d", -365), ("+1d", 1), ("+0", 0)];
+const STEPS: [(&str, i64); 5] = [("+2d", 2), ("-2d", -2), ("+365d", 365), ("-365d", -365), ("+0", 0)];
 
 fn shown(id: &str, status: &str) -> View {
     let execution = if status == "completed" { "completed" } else { "running" };

@@ -100,8 +100,10 @@ fn unread() -> (Sim, Receiver, Folder, Vec<String>, impl Fn(&Folder, &Sim) -> Pr
     }
     folder.write("list.txt", ids.join("\n") + "\n");
     let hook = webhook_with("hook", &receiver.url("/"), "max_in_flight = 16");
-    let config =
-        folder.config(&format!("[watch]\nfile = \"list.txt\"\n[daemon]\nshutdown_grace = \"1s\"\n{STDOUT}{hook}"));
+    // Slower than usual: each read is of many words.
+    let poll = "[poll]\ninitial_interval = \"100ms\"\nmax_interval = \"400ms\"\nrate_limit = inf\n";
+    let watch = "[watch]\nfile = \"list.txt\"\n[daemon]\nshutdown_grace = \"1s\"\n";
+    let config = folder.write("config.toml", format!("{poll}{watch}{STDOUT}{hook}"));
     let program = move |folder: &Folder, sim: &Sim| Program::new(folder, sim).config(&config).state(folder.state());
     (sim, receiver, folder, ids, program)
 }
@@ -125,16 +127,16 @@ fn a_reader_who_does_not_read_holds_up_nobody_and_then_gets_every_line() {
     turn(&sim, &receiver, &ids, "running", &running);
     // By now the pipe is full by far, and all that can be in memory is.
     let memory = memory_kib(&running);
-    for status in ["waiting", "running", "waiting", "running", "waiting", "running"] {
+    for status in ["waiting", "running", "waiting", "running"] {
         turn(&sim, &receiver, &ids, status, &running);
     }
     polled(&sim, FLEET, &running);
     let grown = memory_kib(&running).saturating_sub(memory);
-    let told = (6 * FLEET * WORDS) >> 10;
+    let told = (4 * FLEET * WORDS) >> 10;
     assert!(grown < told as u64 / 2, "{grown} KiB more for {told} KiB that nobody reads");
 
     running.read_stdout();
-    let lines = 2 * FLEET + 7 * FLEET;
+    let lines = 2 * FLEET + 5 * FLEET;
     assert!(running.stdout.wait_for(lines, PATIENCE), "{}", running.said());
     for id in &ids {
         sim.put(wordy(id, "completed"));
@@ -154,7 +156,7 @@ fn a_reader_who_does_not_read_does_not_hold_up_a_stop_and_the_next_run_prints_th
     let asked = Instant::now();
     let mut lines = running.stop().expect(0).stdout;
     // The grace, and what it takes to write down what was settled.
-    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
     // The pipe is cut where it was full.
     if lines.last().is_some_and(|line| serde_json::from_str::<serde_json::Value>(line).is_err()) {
         lines.pop();
