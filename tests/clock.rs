@@ -12,7 +12,7 @@ use std::{
 };
 
 use support::{Event, Folder, PATIENCE, Program, Running, by_execution, check_whole, webhook_with};
-use velt_sim::{Logged, Receiver, Settings, Sim, View, receiver::Answer};
+use velt_sim::{Fault, Logged, Receiver, RetryAfter, Settings, Sim, View, receiver::Answer};
 
 /// The library, where Debian or its neighbours put it.
 #[expect(clippy::print_stdout, reason = "why a test was skipped is for whoever reads its output")]
@@ -190,6 +190,24 @@ fn a_retry_comes_when_it_is_due_though_the_clock_is_stepped() {
 fn what_a_receiver_asks_for_is_kept_though_the_clock_is_stepped() {
     let asked = Answer::status(429).header("retry-after", "1");
     comes_again(asked, Duration::from_secs(1), &[("+2d", 2), ("-365d", -365)]);
+}
+
+#[test]
+fn a_date_that_the_api_names_is_read_by_its_own_clock() {
+    for offset in ["-365d", "+365d"] {
+        let (sim, folder) = (still(), Folder::new());
+        let Some(clock) = WallClock::new(&folder) else { return };
+        clock.step(offset);
+        sim.put(shown("exec_1", "completed"));
+        sim.fault(Fault::RateLimit { retry_after: Some(RetryAfter::Date(2)) }.once());
+        let program = Program::new(&folder, &sim).config(folder.config("")).state(folder.state()).arg("exec_1");
+        clock.rules(program).run().expect(0);
+        let log = sim.log();
+        let waited = log[1].arrived - log[0].arrived;
+        // Such a date has no fractions of a second. Without it, it would be 5 s at least.
+        assert!(waited > Duration::from_millis(900), "{offset}: {waited:?}");
+        assert!(waited < Duration::from_millis(4500), "{offset}: {waited:?}");
+    }
 }
 
 #[test]
