@@ -152,10 +152,15 @@ pub fn retry_after(header: &str, now: Time) -> Option<Duration> {
         // More digits than a u64 holds is still a number of seconds: a very large one.
         Duration::from_secs(header.parse().unwrap_or(u64::MAX))
     } else {
-        let since_epoch = httpdate::parse_http_date(header).ok()?.duration_since(UNIX_EPOCH).ok()?;
-        Time::from_millis(i64::try_from(since_epoch.as_millis()).ok()?)?.since(now)
+        http_date(header)?.since(now)
     };
     (!wait.is_zero()).then_some(wait)
+}
+
+/// A moment as HTTP spells it (RFC 9110).
+pub fn http_date(header: &str) -> Option<Time> {
+    let since_epoch = httpdate::parse_http_date(header).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Time::from_millis(i64::try_from(since_epoch.as_millis()).ok()?)
 }
 
 /// `SplitMix64`'s finalizer: neighbouring seeds give unrelated results.

@@ -147,13 +147,26 @@ const STATUS_EVERY: Duration = Duration::from_secs(5);
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 /// So long a pass insists on a state that fails in passing.
 const ONCE_INSISTS: Duration = Duration::from_secs(20);
+/// How long closing the state may take at the end. What hangs then is no reason to stay.
+const LAST_CLOSE: Duration = Duration::from_millis(500);
 /// An answer from the watcher or the state that takes longer is no sign of life.
 const LIFE_SIGN: Duration = Duration::from_secs(5);
 
 /// Runs until it is over; the exit code says how it went.
 pub async fn run(order: Order, store: SqliteStore) -> Result<Exit, Failure> {
     let signals = Signals::new()?;
-    let (handle, _thread) = Handle::spawn(store)?;
+    let (handle, thread) = Handle::spawn(store)?;
+    let exit = life(order, handle, signals).await;
+    // With the last handle gone the thread closes the state: the log goes into the file, and the file alone is the whole state.
+    let closed = tokio::task::spawn_blocking(move || thread.join());
+    if timeout(LAST_CLOSE, closed).await.is_err() {
+        debug!("the state is still in use; the next start finds the rest in its log");
+    }
+    exit
+}
+
+/// From the first look at the list to the exit code.
+async fn life(order: Order, handle: Handle, signals: Signals) -> Result<Exit, Failure> {
     // A service waits for a full disk to have room again; a pass has an end.
     let handle = if order.mode == Mode::Once { handle.impatient(ONCE_INSISTS) } else { handle };
     let clock = Clock::system();

@@ -30,7 +30,7 @@ impl Handle {
         }
     }
 
-    /// Asks until there is an answer; as [`Handle::persist`].
+    /// Asks until there is an answer; as [`Handle::persist`]. An answer ends no complaint: a full disk can still be read.
     pub async fn ask<T: Send + 'static>(
         &self,
         ask: impl Fn(&mut dyn Store) -> Result<T, StoreError> + Clone + Send + 'static,
@@ -39,7 +39,7 @@ impl Handle {
         loop {
             match self.read(ask.clone()).await {
                 Err(error) if error.is_passing() && !patience.is_over() => patience.wait(&error).await,
-                result => return patience.end(result),
+                result => return result,
             }
         }
     }

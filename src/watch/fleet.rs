@@ -9,6 +9,26 @@ use crate::{
     velt::model::ExecutionId,
 };
 
+/// Since when an ID is not found: in milliseconds of the monotonic clock, and before its zero where an earlier process found that out.
+/// By the wall clock, a step of it would end the grace at once, or never.
+#[derive(Debug, Clone, Copy)]
+pub struct Missing(i64);
+
+impl Missing {
+    /// Since `first`, when it is `wall` by the one clock and `elapsed` by the other.
+    pub fn since(first: Time, wall: Time, elapsed: Duration) -> Self {
+        Self(millis(elapsed).saturating_sub(millis(wall.since(first))))
+    }
+
+    pub fn lasted(self, elapsed: Duration) -> Duration {
+        Duration::from_millis(u64::try_from(millis(elapsed).saturating_sub(self.0)).unwrap_or(0))
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// One execution; about 200 bytes with its id, its map entry and its place in the schedule.
 #[expect(clippy::struct_excessive_bools, reason = "facts that hold independently of each other, each asked for alone")]
 #[derive(Debug)]
@@ -17,7 +37,8 @@ pub struct Watched {
     pub label: Option<Arc<str>>,
     pub fingerprint: Option<Fingerprint>,
     pub last_read: Option<Time>,
-    pub not_found_since: Option<Time>,
+    /// The first NOT_FOUND of the run of them that still lasts.
+    pub missing: Option<Missing>,
     interval_ms: u32,
     /// Reads in a row that failed.
     pub failures: u32,
@@ -39,7 +60,7 @@ impl Watched {
             label,
             fingerprint: None,
             last_read: None,
-            not_found_since: None,
+            missing: None,
             interval_ms: 0,
             failures: 0,
             standing: Standing::Watching,
@@ -185,6 +206,19 @@ mod tests {
             fleet.insert(Watched::new(format!("exec_{n}").parse().unwrap(), None, Duration::from_secs(2)));
         }
         fleet
+    }
+
+    #[test]
+    fn an_absence_lasts_as_long_as_it_does_whatever_the_wall_clock_says() {
+        let at = |ms| Time::from_millis(ms).unwrap();
+        let s = Duration::from_secs;
+        let fresh = Missing::since(at(1_000_000), at(1_000_000), s(100));
+        assert_eq!((fresh.lasted(s(100)), fresh.lasted(s(107))), (s(0), s(7)));
+        let from_before = Missing::since(at(1_000_000), at(1_060_000), s(1));
+        assert_eq!((from_before.lasted(s(1)), from_before.lasted(s(11))), (s(60), s(70)));
+        // The clock has been set back since: the grace begins anew, and doesn't wait for that moment to come again.
+        let ahead = Missing::since(at(90_000_000), at(1_000_000), s(1));
+        assert_eq!((ahead.lasted(s(1)), ahead.lasted(s(11))), (s(0), s(10)));
     }
 
     #[test]

@@ -411,7 +411,7 @@ impl Watcher {
         if let Some(watched) = self.fleet.get_mut(sent.slot) {
             watched.failures = 0;
             watched.last_read = Some(now.wall);
-            watched.not_found_since = None;
+            watched.missing = None;
         }
         // A pass has no later poll: who was answered before the first good read would never be given up.
         let overdue = if self.readable { std::mem::take(&mut self.overdue) } else { vec![] };
@@ -500,6 +500,6 @@ fn subject(slot: Slot, watched: &Watched, now: Now) -> Subject {
         label: watched.label.clone(),
         observed_at: now.wall,
         previous_observed_at: watched.last_read,
-        was_not_found: watched.not_found_since.is_some(),
+        was_not_found: watched.missing.is_some(),
     }
 }

@@ -120,6 +120,7 @@ pub struct Program {
     command: Command,
     stdin: Option<Vec<u8>>,
     head: usize,
+    unread: bool,
 }
 
 impl Program {
@@ -138,7 +139,7 @@ impl Program {
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
-        Self { command, stdin: None, head: usize::MAX }
+        Self { command, stdin: None, head: usize::MAX, unread: false }
     }
 
     #[must_use]
@@ -185,6 +186,28 @@ impl Program {
         self
     }
 
+    /// Nobody reads standard output until [`Running::read_stdout`].
+    #[must_use]
+    pub fn unread(mut self) -> Self {
+        self.unread = true;
+        self
+    }
+
+    /// Started through another program that becomes it by exec, as `nsenter` and `setpriv` do. To be called last.
+    #[must_use]
+    pub fn launched_by(mut self, launcher: &[String]) -> Self {
+        let [first, rest @ ..] = launcher else { return self };
+        let mut command = Command::new(first);
+        command.args(rest).arg(self.command.get_program()).args(self.command.get_args()).env_clear();
+        let set = |(name, value): (_, Option<_>)| value.map(|value| (name, value));
+        command.envs(self.command.get_envs().filter_map(set));
+        if let Some(folder) = self.command.get_current_dir() {
+            command.current_dir(folder);
+        }
+        self.command = command;
+        self
+    }
+
     pub fn start(mut self) -> Running {
         let stdin = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
         self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -195,8 +218,10 @@ impl Program {
                 let _ = pipe.write_all(&bytes);
             });
         }
-        let stdout = Lines::read(child.stdout.take().expect("piped"), self.head);
-        let stderr = Lines::read(child.stderr.take().expect("piped"), usize::MAX);
+        let (reader, waits) = mpsc::channel();
+        let reader = self.unread.then_some(reader);
+        let stdout = Lines::read(child.stdout.take().expect("piped"), self.head, Some(waits));
+        let stderr = Lines::read(child.stderr.take().expect("piped"), usize::MAX, None);
         let pid = Pid::from_child(&child);
         let (tell, ended) = mpsc::channel();
         thread::spawn(move || {
@@ -206,7 +231,7 @@ impl Program {
             {}
             let _ = tell.send(());
         });
-        Running { child, pid, ended, stdout, stderr, reaped: false }
+        Running { child, pid, ended, stdout, stderr, reader, reaped: false }
     }
 
     /// Starts it and waits for its end.
@@ -223,12 +248,19 @@ pub struct Running {
     ended: mpsc::Receiver<()>,
     pub stdout: Lines,
     pub stderr: Lines,
+    /// Held while nobody reads standard output.
+    reader: Option<mpsc::Sender<()>>,
     reaped: bool,
 }
 
 impl Running {
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// From now on somebody reads standard output.
+    pub fn read_stdout(&mut self) {
+        self.reader = None;
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -246,6 +278,7 @@ impl Running {
         assert!(ended.is_ok(), "still running after {limit:?}\n{}", self.said());
         let status = self.child.wait().expect("it has ended");
         self.reaped = true;
+        self.reader = None;
         self.stdout.to_end(by);
         self.stderr.to_end(by);
         Ended { code: status.code(), signal: status.signal(), stdout: self.stdout.all(), stderr: self.stderr.all() }
@@ -359,11 +392,12 @@ struct Seen {
 }
 
 impl Lines {
-    /// Reads to the end, or closes the pipe after so many lines.
-    fn read(pipe: impl Read + Send + 'static, most: usize) -> Self {
+    /// Reads to the end, or closes the pipe after so many lines. It begins when the other end of `waits` is gone.
+    fn read(pipe: impl Read + Send + 'static, most: usize, waits: Option<mpsc::Receiver<()>>) -> Self {
         let shared = Arc::new((Mutex::<Seen>::default(), Condvar::new()));
         let theirs = Arc::clone(&shared);
         thread::spawn(move || {
+            let _ = waits.map(|waits| waits.recv());
             // What was cut off before its end of line is kept too: a test of crashes wants to see it.
             for line in BufReader::new(pipe).lines().take(most) {
                 let Ok(line) = line else { break };

@@ -16,7 +16,7 @@ use super::Event;
 const ROUNDING_MS: i64 = 2;
 
 /// What one state has seen of one execution.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Oracle {
     label: Option<String>,
     sequence: u64,
@@ -27,7 +27,7 @@ pub struct Oracle {
     steps: HashMap<String, Known>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Known {
     status: String,
     told_at: i64,
@@ -152,7 +152,7 @@ pub fn is_terminal(status: &str) -> bool {
 /// When they differ.
 #[track_caller]
 pub fn check(oracle: Oracle, id: &str, log: &[Arc<Logged>], told: &[Event]) {
-    compare(oracle, id, log, told, false);
+    compare(oracle, id, log, told, Lives::One);
 }
 
 /// The same where the program was restarted in between: it remembers the last change, not the last read.
@@ -162,11 +162,30 @@ pub fn check(oracle: Oracle, id: &str, log: &[Arc<Logged>], told: &[Event]) {
 /// When they differ.
 #[track_caller]
 pub fn check_over_restarts(oracle: Oracle, id: &str, log: &[Arc<Logged>], told: &[Event]) {
-    compare(oracle, id, log, told, true);
+    compare(oracle, id, log, told, Lives::Stopped);
+}
+
+/// The same where the program was killed in between, each life with an auth token of its own: the last read of a life may have
+/// been served and not committed. Whether it was shows in when the next event was observed.
+///
+/// # Panics
+///
+/// When they differ.
+#[track_caller]
+pub fn check_over_kills(oracle: Oracle, id: &str, log: &[Arc<Logged>], told: &[Event]) {
+    compare(oracle, id, log, told, Lives::Killed);
+}
+
+/// What lies between the reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lives {
+    One,
+    Stopped,
+    Killed,
 }
 
 #[track_caller]
-fn compare(mut oracle: Oracle, id: &str, log: &[Arc<Logged>], told: &[Event], restarts: bool) {
+fn compare(mut oracle: Oracle, id: &str, log: &[Arc<Logged>], told: &[Event], lives: Lives) {
     let reads: Vec<_> = (log.iter())
         .filter(|read| read.execution_id.as_deref() == Some(id) && read.status == Some(200) && read.fault.is_none())
         .collect();
@@ -176,27 +195,36 @@ fn compare(mut oracle: Oracle, id: &str, log: &[Arc<Logged>], told: &[Event], re
     let mut changed_ms = i64::MIN;
     for (nth, read) in reads.iter().enumerate() {
         let view = read.view().expect("a view was served");
+        let next = reads.get(nth + 1);
+        let may_be_lost = lives == Lives::Killed && next.is_none_or(|next| next.auth_token != read.auth_token);
         // The number of events does not depend on the times.
         let Some(first) = told.clone().next() else {
+            if may_be_lost {
+                continue;
+            }
             let missing = oracle.read(&view, read.wall_ms, None);
             assert!(missing.is_empty(), "{id}: read {nth} was not told: {missing:#?}");
             continue;
         };
         let observed = millis(&first.data()["observedAt"]).expect("observedAt");
         let previous = millis(&first.data()["previousObservedAt"]);
+        let next_ms = next.map_or(i64::MAX, |next| next.wall_ms);
+        if may_be_lost && observed >= next_ms - ROUNDING_MS {
+            continue;
+        }
+        let initial = !oracle.seen;
         let expected = oracle.read(&view, observed, previous);
         if expected.is_empty() {
             continue;
         }
-        let next_ms = reads.get(nth + 1).map_or(i64::MAX, |next| next.wall_ms);
         assert!(
             (read.wall_ms - ROUNDING_MS..=next_ms.saturating_add(ROUNDING_MS)).contains(&observed),
             "{id}: read {nth} came at {}, the next at {next_ms}, but is said to be observed at {observed}",
             read.wall_ms
         );
-        if nth > 0 {
+        if !initial {
             let previous = previous.expect("previousObservedAt after the first read");
-            let since = if restarts { changed_ms } else { reads[nth - 1].wall_ms };
+            let since = if lives == Lives::One { reads[nth - 1].wall_ms } else { changed_ms };
             assert!(
                 (since - ROUNDING_MS..=read.wall_ms + ROUNDING_MS).contains(&previous),
                 "{id}: read {nth} came at {}, the one before at {since} or later, but is said to be observed at {previous}",

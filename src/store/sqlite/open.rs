@@ -340,6 +340,15 @@ fn opening(path: &Path, error: &rusqlite::Error) -> StoreError {
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
             StoreError::Unusable { path: path.into(), why: error.to_string() }
         }
-        _ => super::judge(path, error),
+        _ => match super::judge(path, error) {
+            // Whoever starts the program must learn which file it is about, and SQLite calls a full disk an I/O error where it makes the
+            // log's index.
+            StoreError::Failed { why } => {
+                let io = error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure);
+                let hint = if io { "; hint: is its disk full or failing?" } else { "" };
+                StoreError::Failed { why: format!("{}: {why}{hint}", path.display()) }
+            }
+            other => other,
+        },
     }
 }

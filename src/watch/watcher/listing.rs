@@ -11,7 +11,11 @@ use super::{Mode, Now, Settings, Watcher};
 use crate::{
     store::{Known, Standing, Write},
     velt::model::ExecutionId,
-    watch::{fleet::Watched, list::Entry, schedule::Slot},
+    watch::{
+        fleet::{Missing, Watched},
+        list::Entry,
+        schedule::Slot,
+    },
 };
 
 impl Watcher {
@@ -68,7 +72,7 @@ impl Watcher {
         if let Some(known) = known {
             watched.fingerprint = known.fingerprint;
             watched.last_read = known.observed_at;
-            watched.not_found_since = known.not_found_since;
+            watched.missing = known.not_found_since.map(|first| Missing::since(first, now.wall, now.elapsed));
         }
         if self.settings.mode == Mode::UntilDone && standing != Standing::Watching {
             info!(execution = %watched.id, "already known as {}; it is not polled again", standing.as_str());
@@ -99,7 +103,7 @@ impl Watcher {
         if !matches!(watched.standing(), Standing::Abandoned(_)) {
             return;
         }
-        watched.not_found_since = None;
+        watched.missing = None;
         watched.fingerprint = None;
         watched.failures = 0;
         watched.set_interval(self.settings.poll.pace.initial());

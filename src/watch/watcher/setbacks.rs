@@ -9,7 +9,7 @@ use crate::{
     plain,
     store::{Abandoned, Standing, Write},
     velt::error::{Trouble, Verdict},
-    watch::{gate::News, schedule::Slot, troubles::Say},
+    watch::{fleet::Missing, gate::News, schedule::Slot, troubles::Say},
 };
 
 impl Watcher {
@@ -94,16 +94,17 @@ impl Watcher {
         let grace = self.settings.not_found_grace;
         let may_give_up = self.may_give_up(slot);
         let Some(watched) = self.fleet.get_mut(slot) else { return };
-        let since = *watched.not_found_since.get_or_insert(now.wall);
-        let lasted = now.wall.since(since);
+        let first = watched.missing.is_none();
+        let missing = watched.missing.get_or_insert(Missing::since(now.wall, now.wall, now.elapsed));
+        let lasted = missing.lasted(now.elapsed);
         if lasted >= grace && may_give_up {
             return self.abandon(slot, Abandoned::NotFound, now);
         }
         if lasted >= grace && self.settings.mode == Mode::Once {
             self.overdue.push(slot);
         }
-        if since == now.wall {
-            let write = Write::NotFoundSince { id: watched.id.clone(), since: Some(since) };
+        if first {
+            let write = Write::NotFoundSince { id: watched.id.clone(), since: Some(now.wall) };
             self.write(vec![write]);
         }
         let Some(watched) = self.fleet.get_mut(slot) else { return };
