@@ -58,6 +58,8 @@ pub(crate) enum Fact {
         sink: usize,
         parcel: Vec<Sent>,
         attempts: u32,
+        /// The body, where it isn't the event itself.
+        message: Option<String>,
     },
     Got {
         sink: usize,
@@ -108,6 +110,11 @@ pub(crate) enum Commit {
         delivery: i64,
         reason: DeadReason,
     },
+    /// What a parcel holds is settled: from the first delivery to the last.
+    Sealed {
+        first: i64,
+        last: i64,
+    },
     SinkStopped {
         sink: String,
     },
@@ -146,6 +153,8 @@ pub(crate) enum Got {
         code: u16,
         retry_after: Option<u64>,
     },
+    /// Slack's 400 for how a message is built.
+    Fussy,
     /// No answer; `taken` if it had arrived all the same.
     Nothing {
         why: &'static str,
@@ -195,7 +204,7 @@ impl fmt::Display for Fact {
             Self::Committed(commit) => write!(f, "store    {commit}"),
             Self::NotCommitted => f.write_str("store    refuses to write"),
             Self::NotRead => f.write_str("store    refuses to be read"),
-            Self::Tried { sink, parcel, attempts } => {
+            Self::Tried { sink, parcel, attempts, .. } => {
                 write!(f, "sink {sink:<3} attempt {attempts} of")?;
                 parcel.iter().try_for_each(|sent| write!(f, " {}", short(&sent.json)))
             }

@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use velt_watch::{
     clock::{Clock, Time},
-    config::{StdoutFormat, secret::Credentials},
+    config::{StdoutFormat, WebhookFormat, secret::Credentials},
     deliver::{Dispatcher, Identity, Notice, Printing, Sending, SinkSpec, Way as Deliver},
     route::Routes,
     store::{DeadFilter, Handle, Store, Write},
@@ -365,9 +365,15 @@ fn spec(universe: &Arc<Universe>, index: usize) -> SinkSpec {
             format: StdoutFormat::Json,
             include_output: false,
         })),
-        Way::Send { url, rate, max_in_flight, retry, picky } => Deliver::Send(Arc::new(Sending {
-            identity: Identity::new(&sink.name.into(), &format!("https://{url}.example/").into(), [], "json", None),
-            outlet: Arc::new(Webhook { universe, sink: index, url: *url, picky: *picky }),
+        Way::Send { url, rate, max_in_flight, retry, picky, slack } => Deliver::Send(Arc::new(Sending {
+            identity: Identity::new(
+                &sink.name.into(),
+                &format!("https://{url}.example/").into(),
+                [],
+                &WebhookFormat::Json,
+                None,
+            ),
+            outlet: Arc::new(Webhook { universe, sink: index, url: *url, picky: *picky, slack: *slack }),
             rate: *rate,
             max_in_flight: *max_in_flight,
             retry: retry.clone(),

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use velt_watch::{
     config::{Poll, Rate, Retry},
     pace::Pace,
-    route::Filter,
+    route::{Filter, Initial},
 };
 use wildmatch::WildMatch;
 
@@ -105,6 +105,8 @@ pub(crate) enum Way {
         retry: Retry,
         /// The executions (by their place in the fleet, modulo this) of which it refuses one kind of event for good.
         picky: Option<usize>,
+        /// It speaks Slack: a message carries what is pending of an execution.
+        slack: bool,
     },
     Print,
 }
@@ -116,6 +118,8 @@ pub(crate) enum Wants {
     NothingInitial,
     WaitingAndEnds,
     Legal,
+    /// As Slack's default: of what was already so, what waits and what has ended.
+    Pressing,
 }
 
 impl Wants {
@@ -123,11 +127,12 @@ impl Wants {
         let globs = |globs: &[&str]| globs.iter().map(|glob| WildMatch::new(glob)).collect();
         match self {
             Self::Everything => Filter::default(),
-            Self::NothingInitial => Filter { initial: false, ..Filter::default() },
+            Self::NothingInitial => Filter { initial: Initial::None, ..Filter::default() },
             Self::WaitingAndEnds => {
                 Filter { events: globs(&["step.waiting", "execution.*", "watch.*"]), ..Filter::default() }
             }
             Self::Legal => Filter { definitions: globs(&["legal-*"]), include_output: true, ..Filter::default() },
+            Self::Pressing => Filter { initial: Initial::Pressing, ..Filter::default() },
         }
     }
 
@@ -138,6 +143,10 @@ impl Wants {
             Self::NothingInitial => !initial,
             Self::WaitingAndEnds => {
                 kind == "step.waiting" || kind.starts_with("execution.") || kind.starts_with("watch.")
+            }
+            Self::Pressing => {
+                let ends = matches!(kind, "execution.completed" | "execution.failed" | "execution.cancelled");
+                !initial || kind == "step.waiting" || kind == "execution.waiting" || ends
             }
             Self::Legal => definition.is_none_or(|definition| definition.starts_with("legal-")),
         }
@@ -259,9 +268,17 @@ fn url(rng: &mut Rng, length: Duration) -> Url {
 }
 
 fn sink(rng: &mut Rng, name: &'static str, urls: usize) -> Sink {
-    let wants = [Wants::Everything, Wants::Everything, Wants::NothingInitial, Wants::WaitingAndEnds, Wants::Legal]
-        [rng.usize(..5)];
-    if rng.u32(..5) == 0 {
+    let slack = rng.u32(..3) == 0;
+    let wants = match rng.u32(..6) {
+        0..2 => Wants::Everything,
+        2 => Wants::NothingInitial,
+        3 => Wants::WaitingAndEnds,
+        4 => Wants::Legal,
+        _ => Wants::Pressing,
+    };
+    // Slack has no place for outputs.
+    let wants = if slack && wants == Wants::Legal { Wants::Pressing } else { wants };
+    if !slack && rng.u32(..4) == 0 {
         return Sink { name, way: Way::Print, wants };
     }
     let initial = secs(1, 10, rng);
@@ -274,6 +291,7 @@ fn sink(rng: &mut Rng, name: &'static str, urls: usize) -> Sink {
         max_in_flight: NonZeroUsize::new(rng.usize(1..6)).expect("above zero"),
         retry: Retry { pace: pace.expect("within the bounds of a pace"), max_age },
         picky: (rng.u32(..4) == 0).then(|| rng.usize(2..5)),
+        slack,
     };
     Sink { name, way, wants }
 }

@@ -1,12 +1,16 @@
 //! Where events arrive: webhooks behind URLs with weather, and a printer.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::time::sleep;
 use velt_watch::{
-    deliver::{Answer, Outlet, Press, Printed, judge::Failure},
-    store::Delivery,
+    deliver::{
+        Answer, Outlet, Press, Printed,
+        judge::{Failure, is_about_form},
+        slack,
+    },
+    store::{Delivery, Form, Parcel},
 };
 
 use crate::{
@@ -24,18 +28,20 @@ pub(crate) struct Webhook {
     pub(crate) sink: usize,
     pub(crate) url: usize,
     pub(crate) picky: Option<usize>,
+    pub(crate) slack: bool,
 }
 
 impl Webhook {
-    async fn take(&self, parcel: &[&Delivery]) -> Answer {
+    async fn take(&self, parcel: &Parcel) -> Answer {
         let universe = &self.universe;
         if !universe.alive() {
             return std::future::pending().await;
         }
-        let sent: Vec<Sent> = parcel.iter().map(|delivery| self.sent(delivery)).collect();
+        let sent: Vec<Sent> = parcel.deliveries().map(|delivery| self.sent(delivery)).collect();
         let first = sent[0].delivery;
-        let got = self.answer(&sent);
-        universe.note(Fact::Tried { sink: self.sink, parcel: sent, attempts: parcel[0].attempts });
+        let got = self.answer(&sent, parcel.form());
+        let message = self.slack.then(|| slack::body(parcel));
+        universe.note(Fact::Tried { sink: self.sink, parcel: sent, attempts: parcel.attempts(), message });
         let wait = match &got {
             Got::Nothing { why: "silence", .. } => TIMEOUT,
             _ => universe.draw(|rng| Duration::from_millis([1, 20, 300, 4_000][rng.usize(..4)])),
@@ -49,6 +55,7 @@ impl Webhook {
             Got::Status { code, retry_after } => {
                 Answer::Status { code, retry_after: retry_after.map(|seconds| seconds.to_string()), extract: None }
             }
+            Got::Fussy => Answer::Status { code: 400, retry_after: None, extract: Some("invalid_blocks".into()) },
             Got::Nothing { why: "silence", .. } => Answer::Failure(Failure::TimedOut { after: TIMEOUT }),
             Got::Nothing { why: "refused", .. } => Answer::Failure(Failure::ConnectionRefused),
             Got::Nothing { .. } => Answer::Failure(Failure::ConnectionClosed),
@@ -64,7 +71,7 @@ impl Webhook {
         }
     }
 
-    fn answer(&self, sent: &[Sent]) -> Got {
+    fn answer(&self, sent: &[Sent], form: Form) -> Got {
         let universe = &self.universe;
         let status = |code| Got::Status { code, retry_after: None };
         // Some events of some executions are refused for good, in fair weather too.
@@ -87,6 +94,9 @@ impl Webhook {
             Some(SinkWeather::Mute) => return Got::Nothing { why: "closed", taken: true },
             None => {}
         }
+        if self.slack && form == Form::Full && universe.strikes(0.03) {
+            return Got::Fussy;
+        }
         if universe.strikes(url.noise) {
             return match universe.draw(|rng| rng.u32(..5)) {
                 0 => status(500),
@@ -101,8 +111,20 @@ impl Webhook {
 }
 
 impl Outlet for Webhook {
-    fn send<'a>(&'a self, delivery: &'a Delivery) -> BoxFuture<'a, Answer> {
-        async move { self.take(&[delivery]).await }.boxed()
+    fn send<'a>(&'a self, parcel: &'a Parcel) -> BoxFuture<'a, Answer> {
+        self.take(parcel).boxed()
+    }
+
+    fn most(&self) -> NonZeroUsize {
+        if self.slack { slack::MOST } else { NonZeroUsize::MIN }
+    }
+
+    fn room(&self, pending: &Parcel) -> NonZeroUsize {
+        if self.slack { slack::room(pending) } else { NonZeroUsize::MIN }
+    }
+
+    fn can_be_plainer(&self, parcel: &Parcel, refusal: &Answer) -> bool {
+        self.slack && parcel.form() == Form::Full && is_about_form(refusal)
     }
 }
 

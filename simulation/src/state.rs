@@ -1,13 +1,13 @@
 //! The real store, inline, with a disk that can be full or flaky, and a death before and after each transaction.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, num::NonZeroUsize, sync::Arc};
 
 use velt_watch::{
     clock::Time,
     route::SinkName,
     store::{
-        DeadFilter, DeadLetter, Delivery, Due, Known, LetterId, Memory, Queue, Remembered, Settlement, Stopped, Store,
-        StoreError, Write,
+        DeadFilter, DeadLetter, Delivery, Due, Known, LetterId, Memory, Parcel, Queue, Remembered, Settlement, Stopped,
+        Store, StoreError, Write,
     },
     velt::model::ExecutionId,
 };
@@ -70,6 +70,9 @@ impl State {
                 Settlement::Again { due_at, .. } => Commit::Again { delivery: delivery.0, due_at: *due_at },
                 Settlement::Dead { reason, .. } => Commit::Dead { delivery: delivery.0, reason: *reason },
             },
+            Write::Sealed { first, last, .. } => Commit::Sealed { first: first.0, last: last.0 },
+            Write::ProbeAt { .. } => Commit::Other("a sink is probed, or not any more"),
+            Write::Hasten { .. } => Commit::Other("a sink is well again"),
             Write::StopSink { sink, .. } => Commit::SinkStopped { sink: sink.to_string() },
             Write::StartSink { sink } => Commit::SinkStarted { sink: sink.to_string() },
             Write::RemoveSink { sink, .. } => Commit::SinkRemoved { sink: sink.to_string() },
@@ -128,15 +131,16 @@ impl Store for State {
         now: Time,
         busy: &HashSet<ExecutionId>,
         limit: usize,
+        most: NonZeroUsize,
     ) -> Result<Due, StoreError> {
-        let due = self.ask(|store| store.due(sink, now, busy, limit))?;
-        self.0.handed(sink, &due.deliveries);
+        let due = self.ask(|store| store.due(sink, now, busy, limit, most))?;
+        self.0.handed(sink, due.parcels.iter().flat_map(Parcel::deliveries));
         Ok(due)
     }
 
     fn oldest(&mut self, sink: &SinkName, limit: usize) -> Result<Vec<Delivery>, StoreError> {
         let oldest = self.ask(|store| store.oldest(sink, limit))?;
-        self.0.handed(sink, &oldest);
+        self.0.handed(sink, oldest.iter());
         Ok(oldest)
     }
 

@@ -234,10 +234,10 @@ impl Universe {
     }
 
     /// Which event each delivery is of, once.
-    pub(crate) fn handed(&self, sink: &SinkName, deliveries: &[Delivery]) {
+    pub(crate) fn handed<'a>(&self, sink: &SinkName, deliveries: impl Iterator<Item = &'a Delivery>) {
         let new: Vec<_> = {
             let handed = &mut self.inner().handed;
-            let new = deliveries.iter().filter(|delivery| handed.insert(delivery.id.0));
+            let new = deliveries.filter(|delivery| handed.insert(delivery.id.0));
             new.map(|delivery| (delivery.id.0, delivery.event_id.to_string())).collect()
         };
         if !new.is_empty() {

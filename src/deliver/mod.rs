@@ -28,7 +28,7 @@ mod order;
 mod printer;
 mod queue_time;
 mod signature;
-mod slack;
+pub mod slack;
 mod status;
 mod stdout;
 mod text;

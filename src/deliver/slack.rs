@@ -33,7 +33,7 @@ const TEXT: usize = 3_000;
 const BODY: usize = 10_000;
 
 /// No message carries more: nobody would read on.
-pub(super) const MOST: NonZeroUsize = NonZeroUsize::new(40).expect("not zero");
+pub const MOST: NonZeroUsize = NonZeroUsize::new(40).expect("not zero");
 
 #[derive(Serialize)]
 struct Message {
@@ -66,13 +66,13 @@ impl From<String> for Text {
 }
 
 /// The body for a parcel in its form.
-pub(super) fn body(parcel: &Parcel) -> String {
+pub fn body(parcel: &Parcel) -> String {
     let message = Events::read(parcel.execution(), parcel.deliveries()).message(parcel.form());
     serde_json::to_string(&message).expect("texts can always be written")
 }
 
 /// How many of `pending`, from its oldest on, fit into one message.
-pub(super) fn room(pending: &Parcel) -> NonZeroUsize {
+pub fn room(pending: &Parcel) -> NonZeroUsize {
     let fits = |count: &usize| {
         let message = Events::read(pending.execution(), pending.deliveries().take(*count)).message(Form::Full);
         let body = serde_json::to_string(&message).expect("texts can always be written");

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use velt_watch::{config::Retry, store::DeadReason};
 
 use super::Promise;
@@ -21,6 +22,8 @@ const RETRY_AFTER_MAX: u64 = 3_600;
 const FINE: Duration = Duration::from_millis(1);
 /// Nobody waits longer for a first attempt while everything is well.
 const PROMPT: Duration = Duration::from_secs(2);
+/// After failing on so many executions in a row a sink is probed: one attempt at a time, at a pace of its own.
+const PROBED: usize = 3;
 /// A state that fails is asked again after this at the latest.
 const STATE_PAUSE: Duration = Duration::from_secs(61);
 
@@ -32,6 +35,10 @@ pub(crate) struct Delivered<'a> {
     /// Where each delivery stands.
     deliveries: BTreeMap<i64, (usize, usize, usize)>,
     configured: Vec<usize>,
+    /// From the first delivery of each parcel to its last.
+    sealed: BTreeMap<i64, i64>,
+    /// What a parcel looked like, by its first delivery and its body's shape.
+    messages: BTreeMap<(i64, bool), String>,
     stopped: BTreeSet<usize>,
     sinks: Vec<SinkNow>,
     urls: Vec<UrlNow>,
@@ -72,6 +79,9 @@ struct SinkNow {
     /// It was busy with as much as it may at this moment, or in trouble.
     troubled: Duration,
     changed: Duration,
+    /// Executions that it has not taken anything of since it last took something.
+    failed: BTreeSet<usize>,
+    last_failed: Duration,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -87,6 +97,8 @@ impl<'a> Delivered<'a> {
             lanes: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             configured: vec![],
+            sealed: BTreeMap::new(),
+            messages: BTreeMap::new(),
             stopped: BTreeSet::new(),
             sinks: vec![SinkNow::default(); plan.sinks.len()],
             urls: vec![UrlNow::default(); plan.urls.len()],
@@ -142,7 +154,8 @@ impl<'a> Delivered<'a> {
         Ok((&mut items[nth], sink))
     }
 
-    fn tried(&mut self, sink: usize, parcel: &[Sent], at: Duration) -> Result<(), String> {
+    fn tried(&mut self, sink: usize, parcel: &[Sent], message: Option<&String>, at: Duration) -> Result<(), String> {
+        self.packed(parcel, message)?;
         let Way::Send { url, rate, max_in_flight, retry, .. } = &self.plan.sinks[sink].way else {
             return Err("a printer is sent something".into());
         };
@@ -154,10 +167,14 @@ impl<'a> Delivered<'a> {
         }
         let now = &mut self.sinks[sink];
         now.in_flight += 1;
+        if now.failed.len() >= PROBED && now.in_flight > 1 && now.last_failed < at {
+            return Err(format!("sink {sink} is probed, and {} attempts are under way", now.in_flight));
+        }
         if now.in_flight > max_in_flight.get() {
             return Err(format!("{} attempts to sink {sink} at a time", now.in_flight));
         }
         let troubled = now.troubled.max(now.changed);
+        let probed = now.failed.len() >= PROBED;
         let gate = &mut self.urls[*url];
         if at < gate.closed_until {
             return Err(format!("sink {sink} is sent something {:?} before its Retry-After", gate.closed_until - at));
@@ -176,21 +193,53 @@ impl<'a> Delivered<'a> {
             Way::Send { url: shared, rate, .. } => shared != url || rate.interval().is_zero(),
             Way::Print => true,
         });
-        for sent in parcel {
+        for (place, sent) in parcel.iter().enumerate() {
             let (_, who, nth) = *self.deliveries.get(&sent.delivery).ok_or("sent before it was handed out")?;
             let items = self.lanes.get_mut(&(sink, who)).expect("where a delivery stands there is a lane");
             let (before, rest) = items.split_at_mut(nth);
             let item = &mut rest[0];
-            if let Some(earlier) = before
-                .iter()
-                .find(|earlier| earlier.state == Fate::Pending && !parcel.iter().any(|sent| sent.id == earlier.id))
-            {
+            let with_it = |earlier: &Item| parcel.iter().any(|sent| sent.id == earlier.id);
+            if let Some(earlier) = before.iter().find(|earlier| earlier.state == Fate::Pending && !with_it(earlier)) {
                 return Err(format!("{} is sent to sink {sink} before {} is over", item.id, earlier.id));
             }
             item.sent(sent, sink, retry, at)?;
-            let ready = before.last().map_or(item.committed, |earlier| earlier.left.max(item.committed));
-            if item.attempts == 1 && unlimited && at > well_since.max(ready) + PROMPT {
-                return Err(format!("{} could have been sent to sink {sink} at {:?}", item.id, well_since.max(ready)));
+            // What goes with an older one could not have gone before it.
+            let first = place == 0 && item.attempts == 1;
+            let ready =
+                well_since.max(before.last().map_or(item.committed, |earlier| earlier.left.max(item.committed)));
+            if first && unlimited && !probed && at > ready + PROMPT {
+                return Err(format!("{} could have been sent to sink {sink} at {ready:?}", item.id));
+            }
+        }
+        Ok(())
+    }
+
+    /// A parcel holds what was sealed, looks the same each time, and tells every event in it.
+    fn packed(&mut self, parcel: &[Sent], message: Option<&String>) -> Result<(), String> {
+        let (first, last) = (parcel[0].delivery, parcel[parcel.len() - 1].delivery);
+        let Some(message) = message else {
+            return if parcel.len() == 1 { Ok(()) } else { Err("several events in one message".into()) };
+        };
+        if self.sealed.get(&first) != Some(&last) {
+            return Err(format!("a message with the deliveries {first} to {last} is sent before that is durable"));
+        }
+        let said: Value = serde_json::from_str(message).map_err(|error| format!("a message is no JSON: {error}"))?;
+        let plain = said["blocks"].is_null();
+        let before = self.messages.entry((first, plain)).or_insert_with(|| message.clone());
+        if before != message {
+            return Err(format!("a message was {before} and is {message}"));
+        }
+        let lines: Vec<&str> = said["text"].as_str().unwrap_or_default().split('\n').collect();
+        // A headline and small print; between them a line for each of several.
+        let own = if parcel.len() == 1 { &lines[..1] } else { &lines[1..lines.len().saturating_sub(1).max(1)] };
+        if own.len() != parcel.len() {
+            return Err(format!("a message of {} events has {} lines for them: {message}", parcel.len(), own.len()));
+        }
+        for (sent, line) in parcel.iter().zip(own) {
+            let event: Value = serde_json::from_str(&sent.json).map_err(|error| error.to_string())?;
+            let node = event["data"]["step"]["nodeId"].as_str().unwrap_or_default();
+            if !line.contains(node) {
+                return Err(format!("a message doesn't tell {}: {message}", sent.json));
             }
         }
         Ok(())
@@ -202,6 +251,12 @@ impl<'a> Delivered<'a> {
         };
         let (_, who, _) = *self.deliveries.get(&first).ok_or("an answer for what was never handed out")?;
         let now = &mut self.sinks[sink];
+        if got.is_accepted() {
+            now.failed.clear();
+        } else if !refuses(got) {
+            now.failed.insert(who);
+            now.last_failed = at;
+        }
         if !got.is_accepted() || now.in_flight == max_in_flight.get() {
             now.troubled = at;
         }
@@ -223,7 +278,7 @@ impl<'a> Delivered<'a> {
             return Err(format!("sink {sink} prints, and is not configured any more"));
         }
         for line in &lines[..whole] {
-            let event: serde_json::Value = serde_json::from_str(line).map_err(|error| format!("{line}: {error}"))?;
+            let event: Value = serde_json::from_str(line).map_err(|error| format!("{line}: {error}"))?;
             let id = event["id"].as_str().unwrap_or_default();
             let mut queues = self.lanes.range_mut((sink, 0)..(sink + 1, 0)).map(|(_, items)| items);
             let Some((items, nth)) = queues.find_map(|items| {
@@ -321,7 +376,9 @@ impl Item {
         if sent.id != self.id || *sent.json != *self.json {
             return Err(format!("{} was committed as {} and is sent as {}", self.id, self.json, sent.json));
         }
-        if let Some((_, last)) = &self.last {
+        if let Some((got, last)) = &self.last
+            && !matches!(got, Got::Fussy)
+        {
             let soonest = retry.pace.initial().mul_f64(1.0 - retry.pace.jitter());
             if at + FINE < *last + soonest {
                 return Err(format!("{} is sent to sink {sink} again {:?} after it failed", self.id, at - *last));
@@ -350,6 +407,8 @@ impl Promise for Delivered<'_> {
             Fact::StateLost => {
                 self.lanes.clear();
                 self.deliveries.clear();
+                self.sealed.clear();
+                self.messages.clear();
                 self.stopped.clear();
             }
             Fact::Reloaded(sinks) => {
@@ -371,6 +430,9 @@ impl Promise for Delivered<'_> {
                     item.leave(Fate::Accepted, at)?;
                 }
                 Commit::Dead { delivery, reason } => self.dead(*delivery, *reason, at)?,
+                Commit::Sealed { first, last } => {
+                    self.sealed.insert(*first, *last);
+                }
                 Commit::SinkStopped { sink } => {
                     self.stopped.insert(self.sink(sink));
                 }
@@ -382,7 +444,7 @@ impl Promise for Delivered<'_> {
                 Commit::Again { .. } | Commit::Other(_) => {}
             },
             Fact::Handed { sink, deliveries } => self.handed(sink, deliveries)?,
-            Fact::Tried { sink, parcel, .. } => self.tried(*sink, parcel, at)?,
+            Fact::Tried { sink, parcel, message, .. } => self.tried(*sink, parcel, message.as_ref(), at)?,
             Fact::Got { sink, first, got } => self.got(*sink, *first, got, at)?,
             Fact::Printed { sink, lines, whole } => self.printed(*sink, lines, *whole, at)?,
             Fact::Drained => self.drained = true,
