@@ -49,6 +49,15 @@ enum Course {
     Over,
 }
 
+/// What needs telling only once.
+#[derive(Default)]
+struct Told {
+    /// People: that the receiver refuses the full form.
+    plainer: bool,
+    /// The state: when the next probe is, instead of what an earlier process said.
+    probe: bool,
+}
+
 pub(super) struct Desk {
     name: SinkName,
     clock: Clock,
@@ -65,10 +74,7 @@ pub(super) struct Desk {
     persisting: usize,
     failing: Option<Failing>,
     probing: Probing,
-    /// What the state says about probing is from this process.
-    probe_told: bool,
-    /// That the receiver refuses the full form has been told.
-    told_plainer: bool,
+    told: Told,
     store_failing: bool,
     look_tries: u32,
     counted: Option<Duration>,
@@ -103,8 +109,7 @@ impl Desk {
             persisting: 0,
             failing: None,
             probing: Probing::default(),
-            probe_told: false,
-            told_plainer: false,
+            told: Told::default(),
             store_failing: false,
             look_tries: 0,
             counted: None,
@@ -253,9 +258,9 @@ impl Desk {
         let answer = judged.answer;
         match judged.verdict {
             Verdict::Accepted => {
-                let well = self.probing.accepted(started);
-                let mut more = self.probe_write(well.is_some());
-                if let Some(executions) = well.filter(|executions| !executions.is_empty()) {
+                let over = self.probing.accepted(started);
+                let mut more = self.probe_write(over.is_some());
+                if let Some(executions) = over.filter(|executions| !executions.is_empty()) {
                     let at = self.time.now(&self.clock);
                     more.push(Write::Hasten { sink: self.name.clone(), executions, at });
                 }
@@ -324,10 +329,10 @@ impl Desk {
 
     /// When the next probe is, for people who look into the state; what an earlier process said of it is replaced once.
     fn probe_write(&mut self, news: bool) -> Vec<Write> {
-        if !news && std::mem::replace(&mut self.probe_told, true) {
+        if !news && std::mem::replace(&mut self.told.probe, true) {
             return vec![];
         }
-        self.probe_told = true;
+        self.told.probe = true;
         let now = self.clock.elapsed();
         let at = self.probing.at().map(|at| self.time.now(&self.clock).after(at.saturating_sub(now)));
         vec![Write::ProbeAt { sink: self.name.clone(), at }]
@@ -336,13 +341,13 @@ impl Desk {
     /// Somebody has done something about the sink: it is tried as if nothing had been.
     fn forget_probing(&mut self) {
         self.probing = Probing::default();
-        self.probe_told = false;
+        self.told.probe = false;
     }
 
     /// The receiver doesn't like the form: the same events go again, plainer, by the same gate.
     fn simplify(&mut self, mut parcel: Parcel, sending: Arc<Sending>, answer: &Words) {
         let (sink, execution, event) = (&self.name, parcel.execution(), &parcel.first().event_id);
-        let told = std::mem::replace(&mut self.told_plainer, true);
+        let told = std::mem::replace(&mut self.told.plainer, true);
         if told {
             tracing::debug!(%sink, %execution, %event, %answer, "refused for its form; it goes again as plain text");
         } else {
@@ -448,7 +453,9 @@ impl Desk {
                         self.lanes.want();
                         self.board.update(&self.name, |status| {
                             status.pending = status.pending.saturating_sub(ids.len() as u64);
-                            ids.into_iter().for_each(|id| status.unaccepted.accepted(id));
+                            for id in ids {
+                                status.unaccepted.accepted(id);
+                            }
                         });
                     }
                 }
