@@ -519,7 +519,7 @@ fn slack_has_defaults_of_its_own_and_what_is_said_counts() {
     assert_eq!(sink("format = \"slack\"\ninitial = false\nrate_limit = inf"), (f64::INFINITY, Initial::None));
     assert_eq!(sink("initial = false"), (f64::INFINITY, Initial::None));
     // A relay in between may want to know who sends.
-    assert_eq!(sink(&format!("format = \"slack\"\nsecret = \"{WHSEC}\"")).0, 1.0);
+    assert_eq!(sink(&format!("format = \"slack\"\nsecret = \"{WHSEC}\"")), (1.0, Initial::Pressing));
 }
 
 #[test]

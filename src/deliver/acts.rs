@@ -74,6 +74,8 @@ pub(super) struct Question {
     /// How many events a message of this sink carries at most.
     pub(super) most: NonZeroUsize,
     pub(super) now: Time,
+    /// Others come before this one, which has just had its turn.
+    pub(super) after: Option<ExecutionId>,
     pub(super) count: bool,
     pub(super) lift: bool,
     pub(super) identity: Identity,

@@ -2,21 +2,20 @@
 
 use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::{
     Notice, Sending, Verdict,
     acts::{Act, Fate, Job, Looked, Question, Then, Tried, store_pause},
     failing::{self, Failing, Recovered, Tell},
-    judge::{RETRY_AFTER_CAP, Words, judge},
+    judge::{Words, judge},
     lanes::{Lanes, Next},
     order::{Orders, Phase},
+    probing::{Failed, Probing, Turn},
     queue_time::QueueTime,
     status::{Board, SinkState},
+    waits::{longest, retry_wait, wait},
 };
 use crate::{
     clock::{Clock, Time},
-    config::Retry,
     plain,
     route::SinkName,
     store::{DeadReason, Due, Form, Parcel, Settlement, StoreError, Write},
@@ -50,6 +49,15 @@ enum Course {
     Over,
 }
 
+/// What needs telling only once.
+#[derive(Default)]
+struct Told {
+    /// People: that the receiver refuses the full form.
+    plainer: bool,
+    /// The state: when the next probe is, instead of what an earlier process said.
+    probe: bool,
+}
+
 pub(super) struct Desk {
     name: SinkName,
     clock: Clock,
@@ -65,8 +73,8 @@ pub(super) struct Desk {
     attempts: usize,
     persisting: usize,
     failing: Option<Failing>,
-    /// That the receiver refuses the full form has been told.
-    told_plainer: bool,
+    probing: Probing,
+    told: Told,
     store_failing: bool,
     look_tries: u32,
     counted: Option<Duration>,
@@ -100,7 +108,8 @@ impl Desk {
             attempts: 0,
             persisting: 0,
             failing: None,
-            told_plainer: false,
+            probing: Probing::default(),
+            told: Told::default(),
             store_failing: false,
             look_tries: 0,
             counted: None,
@@ -120,6 +129,7 @@ impl Desk {
     pub(super) fn ordered(&mut self, orders: Orders, sending: Arc<Sending>) {
         if orders.reloads != self.orders.reloads {
             self.lift = true;
+            self.forget_probing();
             if self.door == Door::Stopped {
                 self.door = Door::Unknown;
             }
@@ -248,7 +258,13 @@ impl Desk {
         let answer = judged.answer;
         match judged.verdict {
             Verdict::Accepted => {
-                self.settle(&parcel, &Settlement::Accepted, Fate::Accepted);
+                let over = self.probing.accepted(started);
+                let mut more = self.probe_write(over.is_some());
+                if let Some(executions) = over.filter(|executions| !executions.is_empty()) {
+                    let at = self.time.now(&self.clock);
+                    more.push(Write::Hasten { sink: self.name.clone(), executions, at });
+                }
+                self.settle(&parcel, &Settlement::Accepted, Fate::Accepted, more);
                 let recovered = failing::accepted(&mut self.failing, started, now);
                 self.board.update(&self.name, |status| {
                     status.accepted += 1;
@@ -271,12 +287,14 @@ impl Desk {
                 self.failed(&parcel, &answer, "will be tried again");
                 let again =
                     Settlement::Again { due_at: self.time.now(&self.clock).after(wait), answer: answer.to_string() };
-                self.settle(&parcel, &again, Fate::Again(now.saturating_add(wait)));
+                let more = self.probe(&parcel, &sending, started, after);
+                self.settle(&parcel, &again, Fate::Again(now.saturating_add(wait)), more);
             }
             Verdict::Refused if sending.outlet.can_be_plainer(&parcel, &came) => {
                 self.simplify(parcel, sending, &answer);
             }
             Verdict::Refused => {
+                self.probing.refused(now);
                 self.failed(&parcel, &answer, "is a dead letter now");
                 self.bury(&parcel, DeadReason::Refused, answer.to_string());
             }
@@ -291,10 +309,45 @@ impl Desk {
         }
     }
 
+    /// Counts a failure towards the sink's own trouble; gives what the state has to know of it.
+    fn probe(&mut self, parcel: &Parcel, sending: &Sending, started: Duration, after: Option<Duration>) -> Vec<Write> {
+        // A pass tries everything once, and is over.
+        if self.orders.phase.due_by().is_some() {
+            return vec![];
+        }
+        let failed = Failed { execution: parcel.execution(), attempts: parcel.attempts(), started };
+        let wait = |probes| wait(&sending.retry, parcel, probes).max(after.unwrap_or_default());
+        let turn = self.probing.failed(&failed, self.clock.elapsed(), wait);
+        if turn == Turn::Began {
+            // Loaded for a receiver that was thought to be well.
+            self.lanes.put_back();
+            let sink = &self.name;
+            tracing::info!(%sink, "sink {sink} is tried with one event at a time until it takes one");
+        }
+        self.probe_write(turn != Turn::Nothing)
+    }
+
+    /// When the next probe is, for people who look into the state; what an earlier process said of it is replaced once.
+    fn probe_write(&mut self, news: bool) -> Vec<Write> {
+        if !news && std::mem::replace(&mut self.told.probe, true) {
+            return vec![];
+        }
+        self.told.probe = true;
+        let now = self.clock.elapsed();
+        let at = self.probing.at().map(|at| self.time.now(&self.clock).after(at.saturating_sub(now)));
+        vec![Write::ProbeAt { sink: self.name.clone(), at }]
+    }
+
+    /// Somebody has done something about the sink: it is tried as if nothing had been.
+    fn forget_probing(&mut self) {
+        self.probing = Probing::default();
+        self.told.probe = false;
+    }
+
     /// The receiver doesn't like the form: the same events go again, plainer, by the same gate.
     fn simplify(&mut self, mut parcel: Parcel, sending: Arc<Sending>, answer: &Words) {
         let (sink, execution, event) = (&self.name, parcel.execution(), &parcel.first().event_id);
-        let told = std::mem::replace(&mut self.told_plainer, true);
+        let told = std::mem::replace(&mut self.told.plainer, true);
         if told {
             tracing::debug!(%sink, %execution, %event, %answer, "refused for its form; it goes again as plain text");
         } else {
@@ -351,7 +404,8 @@ impl Desk {
             status.dead += parcel.count() as u64;
             parcel.ids().into_iter().for_each(|id| status.unaccepted.dead(id));
         });
-        self.settle(parcel, &Settlement::Dead { reason, answer, at }, Fate::Dead);
+        let more = self.probe_write(false);
+        self.settle(parcel, &Settlement::Dead { reason, answer, at }, Fate::Dead, more);
     }
 
     fn expire(&mut self, parcel: &Parcel) {
@@ -365,9 +419,11 @@ impl Desk {
         self.bury(parcel, DeadReason::Expired, String::new());
     }
 
-    fn settle(&mut self, parcel: &Parcel, settlement: &Settlement, fate: Fate) {
+    fn settle(&mut self, parcel: &Parcel, settlement: &Settlement, fate: Fate, more: Vec<Write>) {
         let then = Then::Free { execution: parcel.execution().clone(), ids: parcel.ids(), fate };
-        self.persist(settled(parcel, settlement), then);
+        let mut writes = settled(parcel, settlement);
+        writes.extend(more);
+        self.persist(writes, then);
     }
 
     fn persist(&mut self, writes: Vec<Write>, then: Then) {
@@ -397,13 +453,17 @@ impl Desk {
                         self.lanes.want();
                         self.board.update(&self.name, |status| {
                             status.pending = status.pending.saturating_sub(ids.len() as u64);
-                            ids.into_iter().for_each(|id| status.unaccepted.accepted(id));
+                            for id in ids {
+                                status.unaccepted.accepted(id);
+                            }
                         });
                     }
                 }
             }
             Then::Sealed { parcels, sending } => {
-                let same = Arc::ptr_eq(&sending, &self.sending);
+                // Sealed before the receiver's trouble showed, they wait for their turns; the probe itself is alone.
+                let one = self.probing.at().is_none() || self.lanes.busy().len() == 1;
+                let same = one && Arc::ptr_eq(&sending, &self.sending);
                 // From the last, since each goes to the front.
                 for parcel in parcels.into_iter().rev() {
                     if same {
@@ -423,6 +483,7 @@ impl Desk {
             Then::Lifted => {
                 tracing::info!(sink = %self.name, "sink {} is tried again after a stop", self.name);
                 self.lift = false;
+                self.forget_probing();
                 self.door = Door::Unknown;
                 self.lanes.want();
             }
@@ -471,7 +532,10 @@ impl Desk {
         }
         loop {
             let next = match self.door {
-                Door::Open => self.lanes.next(now, &self.orders.gate, self.sending.max_in_flight.get()),
+                Door::Open => {
+                    let most = self.sending.max_in_flight.get();
+                    self.lanes.next(now, &self.orders.gate, most, self.probing.at())
+                }
                 Door::Unknown | Door::Stopped => self.lanes.next_while_stopped(now),
                 Door::Closing | Door::Lifting => Next::Wait(None),
             };
@@ -519,6 +583,7 @@ impl Desk {
             limit,
             most: self.sending.outlet.most(),
             now: self.orders.phase.due_by().unwrap_or_else(|| self.time.now(&self.clock)),
+            after: self.probing.last().cloned(),
             count: self.counted.is_none_or(|at| now.saturating_sub(at) >= COUNT_EVERY),
             lift: self.lift,
             identity: self.sending.identity.clone(),
@@ -560,16 +625,4 @@ impl Desk {
 /// The same for each delivery of a parcel, in one transaction.
 fn settled(parcel: &Parcel, settlement: &Settlement) -> Vec<Write> {
     parcel.ids().into_iter().map(|delivery| Write::Settled { delivery, settlement: settlement.clone() }).collect()
-}
-
-/// How long this parcel waits after an attempt that failed: the sink's own schedule, spread by a number that is the same each time.
-fn retry_wait(retry: &Retry, parcel: &Parcel) -> Duration {
-    let seed = xxh3_64(format!("{}/{}", parcel.first().event_id, parcel.attempts()).as_bytes());
-    // Never nothing: a jitter of 1 can take the whole wait away.
-    retry.pace.jittered(retry.pace.nth(parcel.attempts()), seed).max(Duration::from_millis(1))
-}
-
-/// No delivery of this sink can have to wait longer.
-fn longest(retry: &Retry) -> Duration {
-    retry.pace.max().mul_f64(1.0 + retry.pace.jitter()).max(RETRY_AFTER_CAP)
 }

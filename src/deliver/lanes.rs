@@ -39,8 +39,9 @@ pub(super) enum Next {
 }
 
 impl Lanes {
-    /// Decides what to do at `now`; to be called until it answers [`Next::Wait`].
-    pub(super) fn next(&mut self, now: Duration, gate: &Gate, max_in_flight: usize) -> Next {
+    /// Decides what to do at `now`; to be called until it answers [`Next::Wait`]. While the receiver is being probed, the store isn't
+    /// asked before `probe`, and one lane at a time is busy.
+    pub(super) fn next(&mut self, now: Duration, gate: &Gate, max_in_flight: usize, probe: Option<Duration>) -> Next {
         let closed = gate.closed_until();
         if closed > now {
             // What waits for long waits in the store.
@@ -59,11 +60,13 @@ impl Lanes {
                 }
             }
         }
+        let max_in_flight = if probe.is_some() { 1 } else { max_in_flight };
         let free = max_in_flight.saturating_sub(self.busy.len());
         if free == 0 || self.asked {
             return Next::Wait(wake);
         }
-        let look = if self.wanted { Some(now) } else { self.due }.map(|at| at.max(self.not_before));
+        let look = if self.wanted { Some(now) } else { self.due };
+        let look = look.map(|at| at.max(self.not_before).max(probe.unwrap_or_default()));
         match look {
             Some(at) if at <= now => {
                 self.wanted = false;
@@ -201,32 +204,32 @@ mod tests {
     #[test]
     fn asks_once_and_starts_what_comes() {
         let (mut lanes, gate) = (Lanes::default(), Gate::default());
-        waits(&lanes.next(s(0), &gate, 2), None);
+        waits(&lanes.next(s(0), &gate, 2, None), None);
         lanes.want();
-        looks(&lanes.next(s(0), &gate, 2), 2);
-        waits(&lanes.next(s(0), &gate, 2), None);
+        looks(&lanes.next(s(0), &gate, 2, None), 2);
+        waits(&lanes.next(s(0), &gate, 2, None), None);
         lanes.looked(vec![parcel(1, "a"), parcel(2, "b")]);
-        starts(&lanes.next(s(0), &gate, 2), 1);
-        starts(&lanes.next(s(0), &gate, 2), 2);
+        starts(&lanes.next(s(0), &gate, 2, None), 1);
+        starts(&lanes.next(s(0), &gate, 2, None), 2);
         lanes.want();
-        waits(&lanes.next(s(0), &gate, 2), None);
+        waits(&lanes.next(s(0), &gate, 2, None), None);
         lanes.free(&"a".parse().unwrap());
-        looks(&lanes.next(s(0), &gate, 2), 1);
+        looks(&lanes.next(s(0), &gate, 2, None), 1);
     }
 
     #[test]
     fn a_wish_to_look_that_comes_while_the_store_is_asked_is_not_lost() {
         let (mut lanes, gate) = (Lanes::default(), Gate::default());
         lanes.want();
-        looks(&lanes.next(s(0), &gate, 1), 1);
+        looks(&lanes.next(s(0), &gate, 1, None), 1);
         lanes.want();
         lanes.due_at(s(9));
         lanes.looked(vec![]);
-        looks(&lanes.next(s(0), &gate, 1), 1);
+        looks(&lanes.next(s(0), &gate, 1, None), 1);
         lanes.due_at(s(9));
         lanes.looked(vec![]);
-        waits(&lanes.next(s(1), &gate, 1), Some(s(9)));
-        looks(&lanes.next(s(9), &gate, 1), 1);
+        waits(&lanes.next(s(1), &gate, 1, None), Some(s(9)));
+        looks(&lanes.next(s(9), &gate, 1, None), 1);
     }
 
     #[test]
@@ -234,25 +237,38 @@ mod tests {
         let (mut lanes, gate) = (Lanes::default(), Gate::default());
         gate.set_interval("x", s(2));
         lanes.want();
-        looks(&lanes.next(s(0), &gate, 4), 4);
+        looks(&lanes.next(s(0), &gate, 4, None), 4);
         lanes.looked(vec![parcel(1, "a"), parcel(2, "b"), parcel(3, "c")]);
-        starts(&lanes.next(s(0), &gate, 4), 1);
-        waits(&lanes.next(s(0), &gate, 4), Some(s(2)));
-        waits(&lanes.next(s(1), &gate, 4), Some(s(2)));
+        starts(&lanes.next(s(0), &gate, 4, None), 1);
+        waits(&lanes.next(s(0), &gate, 4, None), Some(s(2)));
+        waits(&lanes.next(s(1), &gate, 4, None), Some(s(2)));
         gate.close_until(s(60));
-        waits(&lanes.next(s(2), &gate, 4), Some(s(60)));
+        waits(&lanes.next(s(2), &gate, 4, None), Some(s(60)));
         assert_eq!(lanes.busy().len(), 1, "only what is in flight");
-        looks(&lanes.next(s(60), &gate, 4), 3);
+        looks(&lanes.next(s(60), &gate, 4, None), 3);
     }
 
     #[test]
     fn a_store_in_trouble_is_left_alone_for_a_while() {
         let (mut lanes, gate) = (Lanes::default(), Gate::default());
         lanes.want();
-        looks(&lanes.next(s(0), &gate, 1), 1);
+        looks(&lanes.next(s(0), &gate, 1, None), 1);
         lanes.look_failed(s(5));
-        waits(&lanes.next(s(0), &gate, 1), Some(s(5)));
+        waits(&lanes.next(s(0), &gate, 1, None), Some(s(5)));
         waits(&lanes.next_while_stopped(s(4)), Some(s(5)));
         looks(&lanes.next_while_stopped(s(5)), 0);
+    }
+
+    #[test]
+    fn a_probe_is_one_at_a_time_and_not_before_its_moment() {
+        let (mut lanes, gate) = (Lanes::default(), Gate::default());
+        lanes.want();
+        waits(&lanes.next(s(0), &gate, 4, Some(s(5))), Some(s(5)));
+        looks(&lanes.next(s(5), &gate, 4, Some(s(5))), 1);
+        lanes.looked(vec![parcel(1, "a")]);
+        lanes.due_at(s(6));
+        starts(&lanes.next(s(5), &gate, 4, Some(s(5))), 1);
+        waits(&lanes.next(s(6), &gate, 4, Some(s(5))), None);
+        looks(&lanes.next(s(6), &gate, 4, None), 3);
     }
 }

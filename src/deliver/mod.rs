@@ -26,6 +26,7 @@ mod lanes;
 mod once;
 mod order;
 mod printer;
+mod probing;
 mod queue_time;
 mod signature;
 pub mod slack;
@@ -33,6 +34,7 @@ mod status;
 mod stdout;
 mod text;
 mod trial;
+mod waits;
 mod webhook;
 mod worker;
 

@@ -54,14 +54,15 @@ enum Block {
 struct Text {
     #[serde(rename = "type")]
     kind: &'static str,
-    text: String,
+    #[serde(rename = "text")]
+    words: String,
     /// Slack leaves plain words alone: nothing becomes a link, a channel or a mention.
     verbatim: bool,
 }
 
 impl From<String> for Text {
-    fn from(text: String) -> Self {
-        Self { kind: "mrkdwn", text, verbatim: true }
+    fn from(words: String) -> Self {
+        Self { kind: "mrkdwn", words, verbatim: true }
     }
 }
 
@@ -193,7 +194,8 @@ impl Events {
             let began = data.execution.as_ref().and_then(|execution| execution.started_at);
             parts.extend(began.map(|at| format!("began {}", style.date(at))));
         }
-        parts.push(style.code(self.execution.as_str()));
+        // Exactly, to be copied; an ID's alphabet has nothing that ends the code.
+        parts.push(format!("`{}`", self.execution));
         parts.join(" · ")
     }
 }

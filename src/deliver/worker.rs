@@ -1,6 +1,6 @@
 //! One sink's task: it names what happened, lets the desk decide, and does what the desk says.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::{
     StreamExt,
@@ -23,6 +23,7 @@ use crate::{
     clock::Clock,
     route::SinkName,
     store::{Handle, StoreError},
+    velt::model::ExecutionId,
 };
 
 /// How long settlements that are under way may take once everything else is over.
@@ -156,11 +157,19 @@ fn look(
                     return Ok(if same && !question.lift { Looked::Stopped } else { Looked::ToLift });
                 }
                 let pending = if question.count { Some(store.pending(&sink)?) } else { None };
-                // A limit of 0 asks about the stop alone.
-                let due = match question.limit {
-                    0 => None,
-                    limit => Some(store.due(&sink, question.now, &busy, limit, question.most)?),
+                let mut ask =
+                    |busy: &HashSet<ExecutionId>| store.due(&sink, question.now, busy, question.limit, question.most);
+                let due = match question.after {
+                    // A limit of 0 asks about the stop alone.
+                    _ if question.limit == 0 => None,
+                    Some(after) => {
+                        let mut others = busy.clone();
+                        others.insert(after);
+                        Some(ask(&others)?).filter(|due| !due.parcels.is_empty())
+                    }
+                    None => None,
                 };
+                let due = if due.is_none() && question.limit > 0 { Some(ask(&busy)?) } else { due };
                 Ok(Looked::Open { due, most: question.most, pending, salt })
             })
             .await

@@ -28,11 +28,6 @@ impl Style {
         }
     }
 
-    /// An execution's ID, exactly, to be copied; its alphabet has nothing that ends the code.
-    pub(super) fn code(self, id: &str) -> String {
-        format!("`{id}`")
-    }
-
     pub(super) fn date(self, at: Time) -> String {
         let utc = utc(at);
         let seconds = at.as_millis().div_euclid(1_000);

@@ -1,6 +1,8 @@
 //! What a Slack message looks like, and that it stays within its limits whatever comes. The examples are the documentation:
 //! `docs/slack.md` is compared with what is rendered here.
 
+use std::fmt::Write;
+
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -183,15 +185,16 @@ fn document() -> String {
         let body: Value = serde_json::from_str(&sent(&parcel(&events))).unwrap();
         let texts = texts(&body);
         let (footer, sections) = texts.split_last().unwrap();
-        document += &format!("\n### {title}\n\n");
+        let _ = write!(document, "\n### {title}\n\n");
         for section in sections {
             for line in section.lines() {
-                document += &format!("> {}  \n", shown(line));
+                let _ = writeln!(document, "> {}  ", shown(line));
             }
             document += ">\n";
         }
-        document += &format!("> <sub>{}</sub>\n\n", shown(footer));
-        document += &format!(
+        let _ = write!(document, "> <sub>{}</sub>\n\n", shown(footer));
+        let _ = write!(
+            document,
             "<details><summary>What is sent</summary>\n\n```json\n{}\n```\n\n</details>\n",
             crate::plain::pretty_json(&sent(&parcel(&events)))
         );

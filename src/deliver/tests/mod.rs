@@ -7,6 +7,7 @@ mod http;
 mod logs;
 mod order;
 mod printing;
+mod probing;
 mod rig;
 mod schedule;
 mod stopping;

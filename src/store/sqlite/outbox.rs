@@ -378,7 +378,7 @@ pub(super) fn queues(connection: &Connection) -> Result<Vec<Queue>> {
                 (SELECT count(*) FROM deliveries d WHERE d.sink = s.id),
                 (SELECT d.enqueued_at FROM deliveries d WHERE d.sink = s.id ORDER BY d.id LIMIT 1),
                 -- Nothing is tried before a probe; with nothing to try, there is none either.
-                (SELECT max(min(l.due_at), coalesce(s.probe_at, min(l.due_at))) FROM lanes l WHERE l.sink = s.id),
+                max((SELECT min(l.due_at) FROM lanes l WHERE l.sink = s.id), coalesce(s.probe_at, 0)),
                 -- With nothing left to try, the latest dead letter's: why they died is what people ask.
                 coalesce(
                     (SELECT d.last_answer FROM deliveries d WHERE d.sink = s.id AND d.tried IS NOT NULL ORDER BY d.tried DESC LIMIT 1),
