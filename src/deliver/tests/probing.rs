@@ -12,7 +12,10 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::rig::*;
-use crate::{deliver::once, deliver::status::SinkState, store::Write};
+use crate::{
+    deliver::{once, status::SinkState},
+    store::{Settlement, Write},
+};
 
 /// A receiver that is down until it is switched on.
 fn switched(rig: &Rig) -> (Arc<Fake>, Arc<AtomicBool>) {
@@ -246,4 +249,44 @@ async fn what_was_idle_during_an_outage_is_woken_by_a_commit() {
     assert_eq!(fake.times().last(), Some(&86_400_000), "the next probe was due long ago");
     rig.store.write(vec![Write::StartSink { sink: "a".into() }]).await.unwrap();
     dispatcher.drained().await.unwrap();
+}
+
+/// Makes an execution's delivery wait until `due`, as its own schedule might.
+async fn postpone(rig: &Rig, execution: &str, due: std::time::Duration) {
+    let execution = execution.to_owned();
+    let at = rig.clock.now().after(due.saturating_sub(rig.clock.elapsed()));
+    let pending = rig.store.read(|store| store.oldest(&"a".into(), 99)).await.unwrap();
+    let delivery = pending.iter().find(|delivery| delivery.execution.as_str() == execution).unwrap().id;
+    let settlement = Settlement::Again { due_at: at, answer: "503".into() };
+    rig.store.write(vec![Write::Settled { delivery, settlement }]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_turn_is_anothers_also_where_the_last_one_has_been_due_for_longer() {
+    let rig = Rig::new();
+    let fake = Fake::at_once(&rig.clock, vec![refused(); 4]);
+    backlog(&rig, 3).await;
+    let dispatcher = rig.start(vec![Plan { max_in_flight: 1, ..Plan::default() }.to(&fake)]);
+    settle().await;
+    assert_eq!(fake.sent().last().unwrap().execution, "e2");
+    for (execution, due) in [("e2", 1), ("e1", 3), ("e0", 4)] {
+        postpone(&rig, execution, s(due)).await;
+    }
+    pass(s(5)).await;
+    assert_eq!(fake.sent()[3].execution, "e1");
+    drop(dispatcher);
+}
+
+#[tokio::test(start_paused = true)]
+async fn once_the_receiver_is_back_nobody_waits_for_a_schedule_of_the_outage() {
+    let rig = Rig::new();
+    let fake = Fake::at_once(&rig.clock, vec![refused(); 3]);
+    backlog(&rig, 3).await;
+    let dispatcher = rig.start(vec![Plan { max_in_flight: 1, ..Plan::default() }.to(&fake)]);
+    settle().await;
+    for execution in ["e0", "e1"] {
+        postpone(&rig, execution, s(3_000)).await;
+    }
+    dispatcher.drained().await.unwrap();
+    assert_eq!(fake.times(), [0, 0, 0, 5_000, 5_000, 5_000]);
 }
