@@ -252,6 +252,10 @@ impl<'a> Delivered<'a> {
         let (_, who, _) = *self.deliveries.get(&first).ok_or("an answer for what was never handed out")?;
         let now = &mut self.sinks[sink];
         if got.is_accepted() {
+            // What waited for the end of the probing goes now.
+            if now.failed.len() >= PROBED {
+                now.troubled = at;
+            }
             now.failed.clear();
         } else if !refuses(got) {
             now.failed.insert(who);
@@ -309,10 +313,14 @@ impl<'a> Delivered<'a> {
                 Way::Print => None,
             })
             .collect();
+        // A parcel is as old as its oldest event.
+        let oldest = self.sealed.range(..=delivery).next_back().filter(|(_, last)| delivery <= **last);
+        let oldest = oldest.map_or(delivery, |(first, _)| *first);
+        let began = self.item(oldest)?.0.committed;
         let (item, sink) = self.item(delivery)?;
         let truly = match reason {
             DeadReason::Refused => item.last.as_ref().is_some_and(|(got, _)| refuses(got)),
-            DeadReason::Expired => clock_is_set || ways[sink].is_some_and(|age| at - item.committed + FINE >= age),
+            DeadReason::Expired => clock_is_set || ways[sink].is_some_and(|age| at - began + FINE >= age),
             DeadReason::SinkRemoved => false,
         };
         if !truly {
@@ -416,6 +424,7 @@ impl Promise for Delivered<'_> {
                 self.stopped.clear();
                 for sink in &mut self.sinks {
                     sink.changed = at;
+                    sink.failed.clear();
                 }
                 self.urls.iter_mut().for_each(|url| url.last = None);
             }
