@@ -153,7 +153,11 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
         ("[[sink]]\ntype = \"stdout\"".into(), "1:1", &["sink.name", "is missing"]),
         ("[[sink]]\nname = \"a\"".into(), "1:1", &["sink.type", "is missing"]),
         ("[[sink]]\nname = \"a\"\ntype = \"webhok\"".into(), "3:8", &["sink[0].type", "did you mean `webhook`"]),
-        (with("url = \"https://h/\"\nformat = \"xml\""), "5:10", &["sink[0].format", "\"json\", \"cloudevents\""]),
+        (
+            with("url = \"https://h/\"\nformat = \"xml\""),
+            "5:10",
+            &["sink[0].format", "\"json\", \"slack\", \"cloudevents\", \"template\""],
+        ),
         (
             with("url = \"https://h/\"\nformat = \"slack\"\ninclude_output = true"),
             "6:18",
