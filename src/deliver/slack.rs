@@ -4,7 +4,7 @@
 //! limits by construction: each part of a line has a share of its own, so one event always fits, and a message takes no more events than
 //! it has room for. How long something has taken is told from the events' own times, never from the time of sending.
 //!
-//! What comes from outside goes through [`quote`]: it can neither mention anybody nor link anywhere nor format anything.
+//! What comes from outside goes through `quote`: it can neither mention anybody nor link anywhere nor format anything.
 
 mod quote;
 mod tell;
