@@ -2,6 +2,7 @@
 //!
 //! It must never show two calls two truths of one moment: view, list item and stream come from the same state.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ pub(crate) struct Execution {
     /// The stream, the engine's own events included.
     events: Vec<Event>,
     /// Made when a list first asks for it.
-    item: Option<Option<Arc<Item>>>,
+    item: OnceCell<Option<Arc<Item>>>,
 }
 
 impl Execution {
@@ -70,7 +71,7 @@ impl Execution {
             valid_until: None,
             past: VecDeque::new(),
             events: Vec::new(),
-            item: None,
+            item: OnceCell::new(),
         }
     }
 
@@ -92,7 +93,7 @@ impl Execution {
             self.valid_until = played.next;
             self.body = body(&played.view);
             self.events = played.events;
-            self.item = None;
+            self.item = OnceCell::new();
         }
     }
 
@@ -171,7 +172,7 @@ impl Execution {
         if moment != Moment::Now {
             return item(&self.read(now, moment)?).map(Arc::new);
         }
-        self.item.get_or_insert_with(|| item(&self.body).map(Arc::new)).clone()
+        self.item.get_or_init(|| item(&self.body).map(Arc::new)).clone()
     }
 
     pub(crate) fn history(&mut self, now: i64) -> Vec<(i64, Value)> {

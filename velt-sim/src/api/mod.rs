@@ -139,7 +139,7 @@ impl Api {
         let outcome = self
             .world
             .admit(&request.headers)
-            .and_then(|()| asked)
+            .and(asked)
             .and_then(|asked| asked.answer(&self.world, moment))
             .map_or_else(Outcome::Refused, Outcome::Result);
         let spoilt = spoil::answer(outcome, fault.as_ref(), delay, endpoint, execution_id.as_deref());
