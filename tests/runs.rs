@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 use support::{
@@ -10,7 +10,7 @@ use support::{
     oracle::{self, Oracle},
     webhook,
 };
-use velt_sim::{Receiver, Settings, Sim, View};
+use velt_sim::{Endpoint, Logged, Receiver, Settings, Sim, View};
 
 /// A moment before any clock of today: what the API tells then comes before what is observed.
 const LONG_AGO_MS: i64 = 1_777_374_504_364;
@@ -26,7 +26,10 @@ fn in_lock_step(sim: &Sim, id: &str) {
         let now = sim.view(id).expect("a run");
         sim.wait_until_blocking(
             |log| {
-                let last = log.iter().rev().find(|read| read.execution_id.as_deref() == Some(id));
+                let of_it = |read: &&Arc<Logged>| {
+                    read.endpoint == Some(Endpoint::Get) && read.execution_id.as_deref() == Some(id)
+                };
+                let last = log.iter().rev().find(of_it);
                 last.and_then(|read| read.view()).is_some_and(|shown| shown == now)
             },
             PATIENCE,
@@ -102,6 +105,8 @@ scenarios! {
     an_agent_that_is_retried_and_fails: "agent-failure" => 10,
     a_skipped_step_and_a_resumed_webhook: "skip" => 0,
     a_cancelled_run: "cancelled" => 11,
+    a_loop_that_is_exhausted: "loop-exhausted" => 10,
+    an_agent_that_is_parked: "parked-agent" => 0,
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::{
 
 use os::SmallDisk;
 use rusqlite::Connection;
-use support::{Ended, Event, Folder, PATIENCE, Program, STDOUT, Signal, check_whole, webhook};
+use support::{Ended, Event, Folder, PATIENCE, Program, STDOUT, check_whole, webhook};
 use velt_sim::{Logged, Receiver, Settings, Sim, View};
 
 fn still() -> Sim {
@@ -221,8 +221,7 @@ impl States {
         let states = Self { folder, sim, config, ids };
         let running = states.start("good");
         // Not only printed, but settled.
-        running.signal(Signal::USR1);
-        running.logged("sink stdout: 0 pending");
+        running.stands(&format!("sink stdout: 0 pending, {} accepted", 2 * states.ids.len()));
         for entry in ["", "-wal"] {
             fs::create_dir_all(states.folder.path("killed")).unwrap();
             let of = |home: &str| states.folder.path(&format!("{home}/state.db{entry}"));

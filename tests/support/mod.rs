@@ -317,6 +317,20 @@ impl Running {
         }
     }
 
+    /// Asks where everything stands (SIGUSR1), again and again until a line of an answer holds this text: what was printed or sent
+    /// a moment ago may still count as pending in the first one.
+    #[track_caller]
+    pub fn stands(&self, text: &str) -> String {
+        let by = Instant::now() + PATIENCE;
+        while Instant::now() < by {
+            self.signal(Signal::USR1);
+            if let Some(line) = self.stderr.find(|line| line.contains(text), Duration::from_millis(100)) {
+                return line;
+            }
+        }
+        panic!("no summary holds `{text}`\n{}", self.said())
+    }
+
     /// What it has written so far, to stand in a test's failure.
     pub fn said(&self) -> String {
         said(&self.stdout.all(), &self.stderr.all())

@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::{Map, Value, json};
-use velt_sim::Logged;
+use velt_sim::{Endpoint, Logged};
 
 use super::Event;
 
@@ -187,7 +187,8 @@ enum Lives {
 #[track_caller]
 fn compare(mut oracle: Oracle, id: &str, log: &[Arc<Logged>], told: &[Event], lives: Lives) {
     let reads: Vec<_> = (log.iter())
-        .filter(|read| read.execution_id.as_deref() == Some(id) && read.status == Some(200) && read.fault.is_none())
+        .filter(|read| read.endpoint == Some(Endpoint::Get) && read.execution_id.as_deref() == Some(id))
+        .filter(|read| read.status == Some(200) && read.fault.is_none())
         .collect();
     assert!(!reads.is_empty(), "{id} was never read");
     let mut told = told.iter();

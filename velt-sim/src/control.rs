@@ -7,9 +7,10 @@ use std::time::Duration;
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::controls::{ControlError, Decision, Play};
+use crate::event::Event;
 use crate::fault::{FaultId, Rule};
 use crate::http::{Reply, Request};
 use crate::scenario::{Decide, Reviewer, Scenario};
@@ -27,11 +28,17 @@ GET    /sim/executions/ID                    the view as it is now
 PUT    /sim/executions/ID                    set the view by hand
 DELETE /sim/executions/ID                    forget it: NOT_FOUND from now on
 GET    /sim/executions/ID/history            every view it has had
+GET    /sim/executions/ID/events             the stream as the engine wrote it
+POST   /sim/executions/ID/events             add to the stream of a view set by hand: {type, stepId?, timestamp?, seq?,
+                                             eventId?, correlationId?, data?}
 POST   /sim/executions/ID/decide             {step, decision: approve|reject, comment?, reviewers?: [{id, email}]}
 POST   /sim/executions/ID/cancel
 GET    /sim/faults                           the rules in force
-POST   /sim/faults                           {fault: {kind, …}, executionId?, skip?, count?, probability?}
+POST   /sim/faults                           {fault: {kind, …}, endpoint?: get|list|getEvents, executionId?, skip?, count?,
+                                             probability?}
 DELETE /sim/faults[/N]                       clear all, or one
+GET    /sim/pages
+POST   /sim/pages                            {order?: newestFirst|oldestFirst, ties?: skip|repeat, hasMore?, sparseEvents?}
 GET    /sim/log[?since=SEQ]                  requests to the API
 DELETE /sim/log
 POST   /sim/tokens                           register: {token, validForMs?}
@@ -63,6 +70,21 @@ struct DecideBody {
     comment: String,
     #[serde(default)]
     reviewers: Vec<Reviewer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct EventBody {
+    r#type: String,
+    step_id: Option<String>,
+    #[serde(default)]
+    timestamp: i64,
+    #[serde(default)]
+    seq: u64,
+    #[serde(default)]
+    event_id: String,
+    correlation_id: Option<String>,
+    data: Option<Map<String, Value>>,
 }
 
 #[derive(Deserialize)]
@@ -100,7 +122,9 @@ pub(crate) fn answer(world: &World, request: &Request) -> Reply {
                 ControlError::Exists(_)
                 | ControlError::NotWaiting { .. }
                 | ControlError::Over { .. }
-                | ControlError::SetByHand(_) => StatusCode::CONFLICT,
+                | ControlError::SetByHand(_)
+                | ControlError::Played(_)
+                | ControlError::SeqNotRising => StatusCode::CONFLICT,
                 ControlError::NoId | ControlError::BadRequest(_) => StatusCode::BAD_REQUEST,
             };
             Reply::send(status, "application/json", format!("{}\n", json!({"error": error.to_string()})))
@@ -141,6 +165,12 @@ fn route(world: &World, request: &Request, path: &str) -> Result<Value, ControlE
             Ok(json!({"executionId": world.play(play)?}))
         }
         ["executions", id, ref rest @ ..] => execution(world, request, id, rest),
+        ["pages"] if is(Method::GET) || is(Method::POST) => {
+            if is(Method::POST) {
+                world.set_pages(parse(request)?);
+            }
+            Ok(json!(world.pages()))
+        }
         ["faults", ref rest @ ..] => faults(world, request, rest),
         ["log"] if is(Method::GET) => {
             let since = request.uri.query().and_then(|query| query.strip_prefix("since="));
@@ -181,6 +211,18 @@ fn execution(world: &World, request: &Request, id: &str, rest: &[&str]) -> Resul
         ("GET", ["history"]) => {
             let history = world.history(id).ok_or_else(missing)?;
             Ok(history.into_iter().map(|(since, view)| json!({"sinceMs": since, "view": view})).collect())
+        }
+        ("GET", ["events"]) => world.events(id).map(|events| json!(events)).ok_or_else(missing),
+        ("POST", ["events"]) => {
+            let asked: EventBody = parse(request)?;
+            let event = Event {
+                event_id: asked.event_id,
+                step_id: asked.step_id,
+                correlation_id: asked.correlation_id,
+                data: asked.data,
+                ..Event::new(asked.r#type).at(asked.timestamp).seq(asked.seq)
+            };
+            Ok(json!({"seq": world.record(id, event)?}))
         }
         ("POST", ["decide"]) => {
             let asked: DecideBody = parse(request)?;

@@ -117,6 +117,10 @@ pub enum ControlError {
     Over { id: String, status: String },
     #[error("the view of `{0}` was set by hand: set it again to change it")]
     SetByHand(String),
+    #[error("the stream of `{0}` is written by the run that is played")]
+    Played(String),
+    #[error("`seq` rises within an execution")]
+    SeqNotRising,
     #[error("a view needs an `executionId`, a string that is not empty")]
     NoId,
     #[error("{0}")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::ErrorStatus;
+use crate::api::{Endpoint, ErrorStatus, NO_ROUTE};
 
 /// What goes wrong. Over HTTP: an object tagged with `kind`, in camelCase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,9 +38,9 @@ pub enum Fault {
     CutBody,
     /// Half of the JSON, as a complete HTTP answer.
     CutJson,
-    /// 200 and valid JSON of another shape. Without a `body` it is `{"result":{"items":[],"nextCursor":null}}`.
+    /// 200 and valid JSON of another shape. Without a `body` it is the shape of another call: an empty list, or to List a view.
     WrongShape { body: Option<serde_json::Value> },
-    /// The right view under another execution's id.
+    /// The right answer under another execution's id; in a list the first item.
     OtherExecution { execution_id: String },
     /// 200 and valid JSON of this many bytes, made while it is sent. `chunked` hides its length until the end.
     Huge {
@@ -48,8 +48,11 @@ pub enum Fault {
         #[serde(default)]
         chunked: bool,
     },
-    /// The view as it was `back` changes ago (1 when not said; the first one when there were fewer).
+    /// The view as it was `back` changes ago (1 when not said; the first one when there were fewer); in a list every item;
+    /// a stream without its last `back` events.
     Stale { back: Option<usize> },
+    /// The answer as it was this long ago in simulated time, as from a replica that lags behind.
+    Lag { ms: u64 },
 }
 
 /// The value of a `Retry-After` header.
@@ -87,13 +90,27 @@ impl Fault {
         Self::Redirect { location: location.into(), code: None }
     }
 
+    /// What an upstream answers that does not have the route (yet): 404 without an envelope.
+    pub fn no_route() -> Self {
+        Self::Http {
+            code: 404,
+            body: Some(NO_ROUTE.to_owned()),
+            content_type: Some("text/plain; charset=utf-8".into()),
+        }
+    }
+
+    /// Simulated time: a stream that lags behind the view, or (on `Endpoint::Get`) is ahead of it.
+    pub fn lag(by: Duration) -> Self {
+        Self::Lag { ms: u64::try_from(by.as_millis()).unwrap_or(u64::MAX) }
+    }
+
     pub fn stale() -> Self {
         Self::Stale { back: None }
     }
 
     /// Until it is cleared.
     pub fn always(self) -> Rule {
-        Rule { fault: self, execution_id: None, skip: 0, count: None, probability: None }
+        Rule { fault: self, endpoint: None, execution_id: None, skip: 0, count: None, probability: None }
     }
 
     pub fn once(self) -> Rule {
@@ -120,6 +137,9 @@ impl Fault {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rule {
     pub fault: Fault,
+    /// Only requests of this call.
+    #[serde(default)]
+    pub endpoint: Option<Endpoint>,
     /// Only requests for this execution.
     #[serde(default)]
     pub execution_id: Option<String>,
@@ -138,6 +158,13 @@ impl Rule {
     #[must_use]
     pub fn on(mut self, execution_id: impl Into<String>) -> Self {
         self.execution_id = Some(execution_id.into());
+        self
+    }
+
+    /// Only requests of this call.
+    #[must_use]
+    pub fn at(mut self, endpoint: Endpoint) -> Self {
+        self.endpoint = Some(endpoint);
         self
     }
 
@@ -194,10 +221,13 @@ impl Faults {
     }
 
     /// What happens to a request: a delay, and at most one other fault.
-    pub(crate) fn pick(&mut self, execution_id: Option<&str>) -> (Duration, Option<Fault>) {
+    pub(crate) fn pick(&mut self, endpoint: Endpoint, execution_id: Option<&str>) -> (Duration, Option<Fault>) {
         let mut delay = Duration::ZERO;
         let mut picked = None;
         for (_, rule) in &mut self.rules {
+            if rule.endpoint.is_some_and(|only| only != endpoint) {
+                continue;
+            }
             if rule.execution_id.is_some() && rule.execution_id.as_deref() != execution_id {
                 continue;
             }

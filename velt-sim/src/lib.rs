@@ -1,7 +1,7 @@
 //! The read side of the Velt workflow API, simulated on loopback.
 //!
-//! For tests, benches, demos, and for whoever writes a receiver and wants runs to react to. [`Sim`] serves
-//! `POST /v2/workflow/executions/get` as the documentation describes it, plays scenarios (a draft, reviewers, a publication;
+//! For tests, benches, demos, and for whoever writes a receiver and wants runs to react to. [`Sim`] serves `get`, `list` and
+//! `getEvents` of `POST /v2/workflow/executions/…` as the documentation describes them, plays scenarios (a draft, reviewers, a publication;
 //! rejections, breached SLAs, failures) in simulated time, and misbehaves on request. [`Receiver`] is the other end:
 //! a webhook endpoint that records what it is sent.
 //!
@@ -28,9 +28,12 @@ mod control;
 mod controls;
 mod draw;
 mod engine;
+mod event;
+mod execution;
 mod fault;
 mod http;
 mod log;
+mod pages;
 pub mod receiver;
 mod scenario;
 mod settings;
@@ -39,11 +42,13 @@ mod view;
 mod wait;
 mod world;
 
-pub use api::ErrorStatus;
+pub use api::{Endpoint, ErrorStatus};
 pub use controls::{ControlError, Decision, Play};
+pub use event::Event;
 pub use fault::{Fault, FaultId, RetryAfter, Rule};
 pub use hyper::HeaderMap;
 pub use log::{LogMode, Logged};
+pub use pages::{Order, Pages, Ties};
 pub use receiver::Receiver;
 pub use scenario::{Decide, Reviewer, Scenario, ScenarioError};
 pub use settings::{API_KEY, AUTH_TOKEN, Settings};

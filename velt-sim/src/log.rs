@@ -14,6 +14,7 @@ use hyper::header::HeaderMap;
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use crate::api::Endpoint;
 use crate::api_header;
 use crate::fault::Fault;
 use crate::http::Request;
@@ -45,6 +46,8 @@ pub struct Logged {
     pub sim_ms: i64,
     pub method: String,
     pub path: String,
+    /// Which call it was; none for an unknown route.
+    pub endpoint: Option<Endpoint>,
     pub execution_id: Option<String>,
     pub api_key: Option<String>,
     pub auth_token: Option<String>,
@@ -57,11 +60,18 @@ pub struct Logged {
     pub fault: Option<Fault>,
     /// The whole body that showed the execution's view: none for errors and for what can't arrive whole.
     pub snapshot: Option<Bytes>,
+    /// The same for every call: the whole body that showed a view, a list or a stream.
+    pub shown: Option<Bytes>,
     sent: OnceLock<Instant>,
 }
 
 impl Logged {
-    pub(crate) fn arrived(world: &World, request: Request, execution_id: Option<String>) -> Self {
+    pub(crate) fn arrived(
+        world: &World,
+        request: Request,
+        endpoint: Option<Endpoint>,
+        execution_id: Option<String>,
+    ) -> Self {
         let full = world.log.mode == LogMode::Full;
         let text = |name| api_header(&request.headers, name).map(str::to_owned);
         Self {
@@ -71,6 +81,7 @@ impl Logged {
             sim_ms: world.clock.now_ms(),
             method: request.method.as_str().to_owned(),
             path: request.uri.path().to_owned(),
+            endpoint,
             execution_id,
             api_key: text("x-velt-api-key"),
             auth_token: text("x-velt-auth-token"),
@@ -80,6 +91,7 @@ impl Logged {
             delay: Duration::ZERO,
             fault: None,
             snapshot: None,
+            shown: None,
             sent: OnceLock::new(),
         }
     }
@@ -96,6 +108,12 @@ impl Logged {
         Some(body["result"].take())
     }
 
+    /// What stood under `result` in the answer: a view, a list's page, a stream's page.
+    pub fn result(&self) -> Option<Value> {
+        let mut body: Value = serde_json::from_slice(self.shown.as_ref()?).ok()?;
+        Some(body["result"].take())
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         api_header(&self.headers, name)
     }
@@ -105,10 +123,11 @@ impl Logged {
             self.headers.iter().map(|(name, value)| [name.as_str(), value.to_str().unwrap_or("?")]).collect();
         serde_json::json!({
             "seq": self.seq, "wallMs": self.wall_ms, "simMs": self.sim_ms, "method": self.method, "path": self.path,
-            "executionId": self.execution_id, "apiKey": self.api_key, "authToken": self.auth_token,
+            "endpoint": self.endpoint, "executionId": self.execution_id, "apiKey": self.api_key, "authToken": self.auth_token,
             "headers": headers, "body": String::from_utf8_lossy(&self.body), "status": self.status,
             "delayMs": u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX),
             "fault": self.fault, "sent": self.sent().is_some(), "view": self.view(),
+            "result": self.result().filter(|_| self.endpoint != Some(Endpoint::Get)),
         })
     }
 }
@@ -119,12 +138,20 @@ pub(crate) struct Log {
     capacity: usize,
     entries: Mutex<VecDeque<Arc<Logged>>>,
     count: AtomicU64,
+    counts: [AtomicU64; Endpoint::ALL.len()],
     pub(crate) changed: Notify,
 }
 
 impl Log {
     pub(crate) fn new(mode: LogMode, capacity: usize) -> Self {
-        Self { mode, capacity, entries: Mutex::default(), count: AtomicU64::new(0), changed: Notify::new() }
+        Self {
+            mode,
+            capacity,
+            entries: Mutex::default(),
+            count: AtomicU64::new(0),
+            counts: Default::default(),
+            changed: Notify::new(),
+        }
     }
 
     pub(crate) fn push(&self, mut entry: Logged, status: StatusCode) {
@@ -135,10 +162,14 @@ impl Log {
     pub(crate) fn keep(&self, mut entry: Logged) -> Arc<Logged> {
         if self.mode != LogMode::Full {
             entry.snapshot = None;
+            entry.shown = None;
         }
         let entry = {
             let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
             entry.seq = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+            if let Some(endpoint) = entry.endpoint {
+                self.counts[endpoint as usize].fetch_add(1, Ordering::Relaxed);
+            }
             let entry = Arc::new(entry);
             if self.mode != LogMode::Count && self.capacity > 0 {
                 if entries.len() == self.capacity {
@@ -159,6 +190,10 @@ impl Log {
 
     pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_of(&self, endpoint: Endpoint) -> u64 {
+        self.counts[endpoint as usize].load(Ordering::Relaxed)
     }
 
     pub(crate) fn since(&self, seq: u64) -> Vec<Arc<Logged>> {

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::log::LogMode;
+use crate::pages::Pages;
 use crate::scenario::Scenario;
 
 /// The API key that is accepted when none is set.
@@ -22,6 +23,7 @@ pub struct Settings {
     pub(crate) log_mode: LogMode,
     pub(crate) log_capacity: usize,
     pub(crate) scenarios: Vec<Scenario>,
+    pub(crate) pages: Pages,
 }
 
 impl Default for Settings {
@@ -36,6 +38,7 @@ impl Default for Settings {
             log_mode: LogMode::Full,
             log_capacity: 100_000,
             scenarios: Vec::new(),
+            pages: Pages::default(),
         }
     }
 }
@@ -93,6 +96,13 @@ impl Settings {
     #[must_use]
     pub fn log_capacity(mut self, entries: usize) -> Self {
         self.log_capacity = entries;
+        self
+    }
+
+    /// How List and Get Events cut their pages.
+    #[must_use]
+    pub fn pages(mut self, pages: Pages) -> Self {
+        self.pages = pages;
         self
     }
 

@@ -9,11 +9,13 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::api::Api;
+use crate::api::{Api, Endpoint};
 use crate::controls::{ControlError, Decision, Play};
+use crate::event::Event;
 use crate::fault::{FaultId, Rule};
 use crate::http::{Server, Service};
 use crate::log::Logged;
+use crate::pages::Pages;
 use crate::scenario::Scenario;
 use crate::settings::Settings;
 use crate::wait::{self, TimedOut};
@@ -108,6 +110,12 @@ impl Sim {
         self.world.put_bytes(execution_id, body.into());
     }
 
+    /// Adds an event to the stream of a view set by hand, and gives its number. A view put again keeps its stream; one that
+    /// takes the place of a run goes on with the run's.
+    pub fn record(&self, execution_id: &str, event: Event) -> Result<u64, ControlError> {
+        self.world.record(execution_id, event)
+    }
+
     /// From now on the execution is not found.
     pub fn remove(&self, execution_id: &str) -> bool {
         self.world.remove(execution_id)
@@ -121,6 +129,16 @@ impl Sim {
     /// Every view a run has had, with the simulated moment from which on it was true; between two polls, too.
     pub fn history(&self, execution_id: &str) -> Vec<(i64, Value)> {
         self.world.history(execution_id).unwrap_or_default()
+    }
+
+    /// The stream as the engine has written it down so far, whatever Get Events shows of it: what a watcher is held against.
+    pub fn events(&self, execution_id: &str) -> Vec<Event> {
+        self.world.events(execution_id).unwrap_or_default()
+    }
+
+    /// From now on List and Get Events cut their pages like this.
+    pub fn set_pages(&self, pages: Pages) {
+        self.world.set_pages(pages);
     }
 
     // ---- time ----
@@ -214,6 +232,11 @@ impl Sim {
     /// How many requests there were, over clears and with any [`LogMode`](crate::LogMode).
     pub fn request_count(&self) -> u64 {
         self.world.log.count()
+    }
+
+    /// How many of them were requests of this call.
+    pub fn request_count_of(&self, endpoint: Endpoint) -> u64 {
+        self.world.log.count_of(endpoint)
     }
 
     /// Waits until there were `n` requests in all. The time-out is the caller's runtime's: with its clock paused it fires at once.

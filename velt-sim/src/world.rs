@@ -2,7 +2,7 @@
 //!
 //! It must never hold a lock while it waits: every method is short and synchronous.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,14 +12,17 @@ use hyper::header::HeaderMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::api::{Credentials, Refusal};
+use crate::api::{Credentials, Endpoint, Refusal, events, list};
 use crate::api_header;
 use crate::clock::Clock;
 use crate::controls::{ControlError, Decision, Play};
 use crate::draw;
 use crate::engine::{Input, Run, Verdict};
+use crate::event::Event;
+use crate::execution::{Execution, Item, Moment, body, unwrapped};
 use crate::fault::{Fault, Faults};
 use crate::log::Log;
+use crate::pages::Pages;
 use crate::scenario::Scenario;
 use crate::settings::Settings;
 
@@ -33,60 +36,7 @@ pub(crate) struct World {
     scenarios: Mutex<BTreeMap<String, Arc<Scenario>>>,
     credentials: Mutex<Credentials>,
     faults: Mutex<Faults>,
-}
-
-/// How many earlier views of one set by hand are kept for stale reads.
-const KEPT_PAST: usize = 16;
-
-#[derive(Debug)]
-struct Execution {
-    /// None for a view set by hand.
-    run: Option<Box<Run>>,
-    visible_from: i64,
-    /// The answer, ready to be sent, and since when it is true.
-    body: Bytes,
-    since: i64,
-    /// The answer has to be made anew from this moment on.
-    valid_until: Option<i64>,
-    /// Views set by hand before, oldest first.
-    past: VecDeque<(i64, Bytes)>,
-}
-
-impl Execution {
-    fn refresh(&mut self, now: i64, force: bool) {
-        let Some(run) = &self.run else { return };
-        if force || self.valid_until.is_some_and(|until| until <= now) {
-            let played = run.at(now);
-            self.since = played.changes.last().copied().unwrap_or(now);
-            self.valid_until = played.next;
-            self.body = body(&played.view);
-        }
-    }
-
-    fn read(&mut self, now: i64, back: usize) -> Bytes {
-        self.refresh(now, false);
-        if back == 0 {
-            return self.body.clone();
-        }
-        if let Some(run) = &self.run {
-            let changes = run.at(now).changes;
-            return body(&run.at(changes[(changes.len() - 1).saturating_sub(back)]).view);
-        }
-        let at = self.past.len().saturating_sub(back);
-        self.past.get(at).map_or_else(|| self.body.clone(), |(_, body)| body.clone())
-    }
-}
-
-fn body(view: &impl Serialize) -> Bytes {
-    #[derive(Serialize)]
-    struct Wrapped<'a, T> {
-        result: &'a T,
-    }
-    serde_json::to_vec(&Wrapped { result: view }).expect("a view has string keys and finite numbers").into()
-}
-
-fn unwrapped(body: &[u8]) -> Value {
-    serde_json::from_slice::<Value>(body).map(|mut value| value["result"].take()).unwrap_or_default()
+    pages: Mutex<Pages>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -110,6 +60,7 @@ impl World {
             scenarios: Mutex::new(scenarios.map(|scenario| (scenario.name().to_owned(), Arc::new(scenario))).collect()),
             credentials: Mutex::new(credentials),
             faults: Mutex::new(Faults::new(settings.seed)),
+            pages: Mutex::new(settings.pages),
         }
     }
 
@@ -127,8 +78,8 @@ impl World {
         }
     }
 
-    pub(crate) fn pick_fault(&self, execution_id: Option<&str>) -> (Duration, Option<Fault>) {
-        lock(&self.faults).pick(execution_id)
+    pub(crate) fn pick_fault(&self, endpoint: Endpoint, execution_id: Option<&str>) -> (Duration, Option<Fault>) {
+        lock(&self.faults).pick(endpoint, execution_id)
     }
 
     pub(crate) fn with_faults<T>(&self, act: impl FnOnce(&mut Faults) -> T) -> T {
@@ -143,42 +94,73 @@ impl World {
         lock(&self.scenarios).values().cloned().collect()
     }
 
-    /// The answer's whole body, as it was `back` changes ago.
-    pub(crate) fn read(&self, id: &str, back: usize) -> Option<Bytes> {
+    pub(crate) fn pages(&self) -> Pages {
+        *lock(&self.pages)
+    }
+
+    pub(crate) fn set_pages(&self, pages: Pages) {
+        *lock(&self.pages) = pages;
+    }
+
+    /// The whole body that Get Execution answers.
+    pub(crate) fn read(&self, id: &str, moment: Moment) -> Option<Bytes> {
         let mut executions = lock(&self.executions);
         let now = self.clock.now_ms();
-        executions
-            .get_mut(id)
-            .filter(|execution| execution.visible_from <= now)
-            .map(|execution| execution.read(now, back))
+        executions.get_mut(id).filter(|execution| execution.is_visible(now))?.read(now, moment)
+    }
+
+    /// The whole body that Get Events answers.
+    pub(crate) fn read_events(&self, ask: &events::Ask, moment: Moment) -> Option<Bytes> {
+        let pages = self.pages();
+        let mut executions = lock(&self.executions);
+        let now = self.clock.now_ms();
+        let execution = executions.get_mut(&ask.execution_id).filter(|execution| execution.is_visible(now))?;
+        Some(body(&events::page(ask, execution.events(now, moment), pages)))
+    }
+
+    /// The whole body that List Executions answers.
+    pub(crate) fn read_list(&self, ask: &list::Ask, moment: Moment) -> Bytes {
+        let pages = self.pages();
+        let mut executions = lock(&self.executions);
+        let now = self.clock.now_ms();
+        let mut visible: Vec<(&String, &mut Execution)> =
+            executions.iter_mut().filter(|(_, execution)| execution.is_visible(now)).collect();
+        visible.sort_unstable_by_key(|(id, _)| *id);
+        let items: Vec<Arc<Item>> =
+            visible.into_iter().filter_map(|(_, execution)| execution.item(now, moment)).collect();
+        drop(executions);
+        body(&list::page(ask, items, pages))
+    }
+
+    /// The stream as the engine has written it down so far, visible or not.
+    pub(crate) fn events(&self, id: &str) -> Option<Vec<Event>> {
+        let mut executions = lock(&self.executions);
+        let now = self.clock.now_ms();
+        let shown = executions.get_mut(id)?.events(now, Moment::Now).iter().filter(|event| !event.internal);
+        Some(shown.cloned().collect())
+    }
+
+    pub(crate) fn record(&self, id: &str, event: Event) -> Result<u64, ControlError> {
+        let mut executions = lock(&self.executions);
+        let now = self.clock.now_ms();
+        let execution = executions.get_mut(id).ok_or_else(|| ControlError::NoSuchExecution(id.to_owned()))?;
+        if execution.run.is_some() {
+            return Err(ControlError::Played(id.to_owned()));
+        }
+        execution.record(event, id, now).ok_or(ControlError::SeqNotRising)
     }
 
     /// The same without regard to whether it is visible yet.
     pub(crate) fn view(&self, id: &str) -> Option<Value> {
         let mut executions = lock(&self.executions);
         let now = self.clock.now_ms();
-        executions.get_mut(id).map(|execution| unwrapped(&execution.read(now, 0)))
+        executions.get_mut(id)?.read(now, Moment::Now).map(|body| unwrapped(&body))
     }
 
     pub(crate) fn history(&self, id: &str) -> Option<Vec<(i64, Value)>> {
         let mut executions = lock(&self.executions);
         let now = self.clock.now_ms();
-        let execution = executions.get_mut(id)?;
-        execution.refresh(now, false);
-        Some(match &execution.run {
-            Some(run) => run
-                .at(now)
-                .changes
-                .into_iter()
-                .map(|at| (at, serde_json::to_value(run.at(at).view).unwrap_or_default()))
-                .collect(),
-            None => execution
-                .past
-                .iter()
-                .map(|(at, body)| (*at, unwrapped(body)))
-                .chain([(execution.since, unwrapped(&execution.body))])
-                .collect(),
-        })
+        executions.get_mut(id).map(|execution| execution.history(now))
     }
 
     pub(crate) fn next_change(&self, id: &str) -> Option<i64> {
@@ -195,7 +177,8 @@ impl World {
         let now = self.clock.now_ms();
         let mut list: Vec<_> = executions
             .iter_mut()
-            .map(|(id, execution)| (id.clone(), unwrapped(&execution.read(now, 0))["status"].take()))
+            .filter_map(|(id, execution)| Some((id.clone(), unwrapped(&execution.read(now, Moment::Now)?))))
+            .map(|(id, mut view)| (id, view["status"].take()))
             .collect();
         list.sort_by(|a, b| a.0.cmp(&b.0));
         list
@@ -230,15 +213,7 @@ impl World {
             scenario,
         };
         let visible_after = i64::try_from(play.visible_after.as_millis()).unwrap_or(i64::MAX);
-        let mut execution = Execution {
-            run: Some(Box::new(run)),
-            visible_from: now.saturating_add(visible_after),
-            body: Bytes::new(),
-            since: now,
-            valid_until: None,
-            past: VecDeque::new(),
-        };
-        execution.refresh(now, true);
+        let execution = Execution::played(run, now.saturating_add(visible_after), now);
         executions.insert(id.clone(), execution);
         Ok(id)
     }
@@ -256,16 +231,10 @@ impl World {
     pub(crate) fn put_bytes(&self, id: &str, body: Bytes) {
         let mut executions = lock(&self.executions);
         let now = self.clock.now_ms();
-        let mut past = VecDeque::new();
-        if let Some(mut old) = executions.remove(id) {
-            let before = old.read(now, 0);
-            past = old.past;
-            past.push_back((old.since, before));
-            if past.len() > KEPT_PAST {
-                past.pop_front();
-            }
-        }
-        let execution = Execution { run: None, visible_from: i64::MIN, body, since: now, valid_until: None, past };
+        let execution = match executions.remove(id) {
+            Some(old) => old.replaced(body, now),
+            None => Execution::by_hand(body, now),
+        };
         executions.insert(id.to_owned(), execution);
     }
 

@@ -1,10 +1,10 @@
-//! Get Execution over real HTTP: success, every refusal, and the routes that are not there.
+//! The calls over real HTTP: success, every refusal, and the routes that are not there.
 
 mod common;
 
-use common::{GET, HEADERS, get, send, still};
-use serde_json::json;
-use velt_sim::{AUTH_TOKEN, View};
+use common::{GET, HEADERS, ask, get, send, still};
+use serde_json::{Value, json};
+use velt_sim::{AUTH_TOKEN, Endpoint, View};
 
 const ASK: &str = r#"{"data":{"executionId":"exec_1"}}"#;
 
@@ -60,6 +60,63 @@ async fn what_is_wrong_with_a_request_is_told_as_documented() {
 }
 
 #[tokio::test]
+async fn lists_and_streams_refuse_what_the_documentation_does_not_have() {
+    let sim = still();
+    sim.put(View::new("exec_1"));
+    let list: [(Value, &str); 11] = [
+        (json!(null), "data is required"),
+        (json!({"pageSize": 0}), "between 1 and 500"),
+        (json!({"pageSize": 501}), "between 1 and 500"),
+        (json!({"pageSize": "50"}), "between 1 and 500"),
+        (json!({"pageSize": 1.5}), "between 1 and 500"),
+        (json!({"pageSize": null}), "between 1 and 500"),
+        (json!({"cursor": 1_777_374_504_364_i64}), "cursor must be a string"),
+        (json!({"cursor": "next"}), "cursor is not one"),
+        (json!({"cursor": null}), "cursor must be a string"),
+        (json!({"status": "dreaming"}), "status must be one of"),
+        (json!({"definitionId": 7}), "definitionId must be a string"),
+    ];
+    let events: [(Value, &str); 7] = [
+        (json!({}), "executionId is required"),
+        (json!({"executionId": ""}), "executionId is required"),
+        (json!({"executionId": 7}), "executionId must be a string"),
+        (json!({"executionId": "exec_1", "sinceSeq": -1}), "sinceSeq must be a number"),
+        (json!({"executionId": "exec_1", "sinceSeq": "0"}), "sinceSeq must be a number"),
+        (json!({"executionId": "exec_1", "pageSize": 501}), "between 1 and 500"),
+        (json!({"executionId": "exec_1", "pageSize": 0}), "between 1 and 500"),
+    ];
+    let list = list.into_iter().map(|case| (Endpoint::List, case));
+    for (endpoint, (data, message)) in list.chain(events.into_iter().map(|case| (Endpoint::GetEvents, case))) {
+        let response = ask(&sim, endpoint, data.clone()).await.unwrap();
+        assert_eq!(response.error(), (400, "INVALID_ARGUMENT".to_owned()), "{data}");
+        let told = response.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(told.contains(message), "{data}: {told}");
+    }
+    for (endpoint, data) in [
+        (Endpoint::List, json!({"pageSize": 1})),
+        (Endpoint::List, json!({"pageSize": 500, "status": "running", "definitionId": "none"})),
+        (Endpoint::GetEvents, json!({"executionId": "exec_1", "pageSize": 500, "sinceSeq": 0})),
+    ] {
+        assert_eq!(ask(&sim, endpoint, data.clone()).await.unwrap().status, 200, "{data}");
+    }
+    let unknown = ask(&sim, Endpoint::GetEvents, json!({"executionId": "exec_2"})).await.unwrap();
+    assert_eq!(unknown.error(), (404, "NOT_FOUND".to_owned()));
+
+    for endpoint in [Endpoint::List, Endpoint::GetEvents] {
+        let body = r#"{"data":{"executionId":"exec_1"}}"#;
+        let without = &HEADERS[..2];
+        let response = send(sim.addr(), "POST", endpoint.path(), without, body).await.unwrap();
+        assert_eq!(response.error(), (400, "INVALID_ARGUMENT".to_owned()));
+        assert_eq!(response.json()["error"]["message"], "Auth token is required");
+        let unknown = [HEADERS[0], HEADERS[1], ("x-velt-auth-token", "t")];
+        let response = send(sim.addr(), "POST", endpoint.path(), &unknown, body).await.unwrap();
+        assert_eq!(response.error(), (403, "PERMISSION_DENIED".to_owned()));
+        let broken = send(sim.addr(), "POST", endpoint.path(), &HEADERS, "hello").await.unwrap();
+        assert_eq!(broken.error(), (400, "INVALID_ARGUMENT".to_owned()));
+    }
+}
+
+#[tokio::test]
 async fn a_token_lives_as_long_as_it_was_registered_for() {
     let sim = still();
     sim.put(View::new("exec_1"));
@@ -75,13 +132,17 @@ async fn a_token_lives_as_long_as_it_was_registered_for() {
 }
 
 #[tokio::test]
-async fn calls_that_are_not_built_are_unknown_routes_without_an_envelope() {
+async fn unknown_routes_are_answered_without_an_envelope() {
     let sim = still();
-    for path in ["/v2/workflow/executions/list", "/v2/workflow/executions/getEvents", "/"] {
+    for path in ["/v2/workflow/executions/dispatch", "/v2/workflow/executions/getevents", "/"] {
         let response = send(sim.addr(), "POST", path, &HEADERS, "{}").await.unwrap();
         assert_eq!((response.status, &*response.body), (404, &b"404 page not found\n"[..]));
     }
-    assert_eq!(send(sim.addr(), "GET", GET, &HEADERS, "").await.unwrap().status, 405);
+    for endpoint in Endpoint::ALL {
+        assert_eq!(send(sim.addr(), "GET", endpoint.path(), &HEADERS, "").await.unwrap().status, 405);
+        assert_eq!(sim.request_count_of(endpoint), 1);
+    }
+    assert_eq!(sim.request_count(), 6);
 }
 
 #[tokio::test]

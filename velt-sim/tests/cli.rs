@@ -57,5 +57,5 @@ fn mistakes_name_their_place() {
 #[test]
 fn it_lists_its_scenarios() {
     let output = sim(&["scenarios"]).output().unwrap();
-    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 8);
+    assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), 10);
 }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{control, get, send, still};
 use serde_json::{Value, json};
-use velt_sim::{AUTH_TOKEN, View};
+use velt_sim::{AUTH_TOKEN, Endpoint, View};
 
 const NONE: Value = Value::Null;
 
@@ -84,6 +84,37 @@ async fn views_faults_tokens_and_the_log() {
 }
 
 #[tokio::test]
+async fn streams_pages_and_faults_of_one_call() {
+    let sim = still();
+    let events = "/sim/executions/exec_1/events";
+    let first = json!({"type": "step.awaiting-approval", "stepId": "s1", "data": {"mandatoryCount": 1}});
+    assert_eq!(control(&sim, "POST", events, &first).await.0, 404);
+    sim.put(View::new("exec_1"));
+    assert_eq!(control(&sim, "POST", events, &first).await, (200, json!({"seq": 1})));
+    let later = json!({"type": "step.completed", "stepId": "s1", "seq": 7, "timestamp": 5, "eventId": "e"});
+    assert_eq!(control(&sim, "POST", events, &later).await, (200, json!({"seq": 7})));
+    assert_eq!(control(&sim, "POST", events, &later).await.0, 409, "numbers rise");
+    assert_eq!(control(&sim, "POST", events, &json!({"kind": "step.completed"})).await.0, 400);
+    let told = control(&sim, "GET", events, &NONE).await.1;
+    assert_eq!((&told[0]["data"]["mandatoryCount"], &told[1]["eventId"]), (&json!(1), &json!("e")));
+    let run = sim.play("approval").unwrap();
+    assert_eq!(control(&sim, "POST", &format!("/sim/executions/{run}/events"), &first).await.0, 409);
+
+    let pages = json!({"order": "oldestFirst", "ties": "repeat", "hasMore": true});
+    let set = control(&sim, "POST", "/sim/pages", &pages).await.1;
+    assert_eq!((&set["ties"], &set["sparseEvents"]), (&json!("repeat"), &json!(false)));
+    assert_eq!(control(&sim, "GET", "/sim/pages", &NONE).await.1, set);
+    assert_eq!(common::call(&sim, Endpoint::List, json!({})).await["hasMore"], false);
+
+    let rule = json!({"fault": {"kind": "lag", "ms": 5}, "endpoint": "getEvents"});
+    assert_eq!(control(&sim, "POST", "/sim/faults", &rule).await.0, 200);
+    let rules = control(&sim, "GET", "/sim/faults", &NONE).await.1;
+    assert_eq!(rules[0]["rule"]["endpoint"], "getEvents");
+    let log = control(&sim, "GET", "/sim/log", &NONE).await.1;
+    assert_eq!((&log[0]["endpoint"], &log[0]["result"]["hasMore"]), (&json!("list"), &json!(false)));
+}
+
+#[tokio::test]
 async fn mistakes_are_told_and_scenarios_can_be_added() {
     let sim = still();
     let (status, told) = control(&sim, "POST", "/sim/executions", &json!({"scenario": "nope"})).await;
@@ -97,7 +128,7 @@ async fn mistakes_are_told_and_scenarios_can_be_added() {
     let wrong = send(sim.addr(), "POST", "/sim/scenarios", &[], &script.replace("[\"a\"]", "[\"b\"]")).await.unwrap();
     assert!(wrong.json()["error"].as_str().unwrap().starts_with("line 2, column 10"));
     assert_eq!(control(&sim, "POST", "/sim/executions", &json!({"scenario": "mine"})).await.0, 200);
-    assert_eq!(control(&sim, "GET", "/sim/scenarios", &NONE).await.1.as_array().unwrap().len(), 9);
+    assert_eq!(control(&sim, "GET", "/sim/scenarios", &NONE).await.1.as_array().unwrap().len(), 11);
     let index = send(sim.addr(), "GET", "/sim", &[], "").await.unwrap();
     assert!(String::from_utf8(index.body).unwrap().contains("/sim/executions/ID/decide"));
     assert!(sim.log().is_empty(), "controls are no requests to the API");

@@ -33,7 +33,7 @@ async fn shipped(name: &str) -> Vec<Value> {
 #[tokio::test]
 async fn every_shipped_scenario_is_true_to_the_documentation_from_beginning_to_end() {
     let names: Vec<String> = Scenario::shipped().iter().map(|known| known.name().to_owned()).collect();
-    assert_eq!(names.len(), 8);
+    assert_eq!(names.len(), 10);
     for name in &names {
         let reads = shipped(name).await;
         assert_eq!(reads[0]["status"], "pending", "{name}");
@@ -231,6 +231,11 @@ fn mistakes_in_a_scenario_are_told_with_their_place() {
         ("", "group = \"g\"\n[[group]]\nid = \"g\"\nquorum = 2\n", (9, 10), "quorum of 1 members"),
         ("", "[[node]]\nid = \"a b\"\ntype = \"agent\"\n", (7, 6), "is no id"),
         ("max_loops = 21\n", "", (1, 13), "at most 20"),
+        ("", "[[loop]]\nid = \"l\"\nentry = \"b\"\n", (8, 9), "no [[node]] with the id `b`"),
+        ("", "[[loop]]\nid = \"l\"\nentry = \"a\"\nmax = 21\n", (9, 7), "above `max_loops`, 20"),
+        ("", "[[loop]]\nid = \"l\"\nentry = \"a\"\non_exhausted = [\"a\"]\n", (9, 17), "can't be entered again"),
+        ("", "[[loop]]\nid = \"l\"\nentry = \"a\"\n[[loop]]\nid = \"m\"\nentry = \"a\"\n", (11, 9), "another loop"),
+        ("", "[[loop]]\nid = \"l\"\nentry = \"a\"\n[[loop]]\nid = \"l\"\nentry = \"a\"\n", (10, 6), "twice"),
     ];
     for (before, after, place, message) in cases {
         let error = Scenario::parse(&format!("{before}{good}{after}")).unwrap_err();

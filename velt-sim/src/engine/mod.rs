@@ -5,12 +5,16 @@
 
 mod rounds;
 mod steps;
+mod stream;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::draw;
+use crate::event::Event;
 use crate::scenario::{Decide, End, Open, Reviewer, Scenario, Span};
 use crate::view::View;
 
@@ -48,6 +52,8 @@ pub(crate) struct Played {
     pub(crate) view: View,
     /// Every moment at which the view changed, in order.
     pub(crate) changes: Vec<i64>,
+    /// The stream so far, the engine's own events included.
+    pub(crate) events: Vec<Event>,
     /// Nothing changes before this moment by itself.
     pub(crate) next: Option<i64>,
 }
@@ -130,6 +136,7 @@ struct Player<'a> {
     queue: BinaryHeap<Reverse<(i64, u64, Happening)>>,
     queued: u64,
     changes: Vec<i64>,
+    events: Vec<Event>,
 }
 
 impl<'a> Player<'a> {
@@ -149,7 +156,9 @@ impl<'a> Player<'a> {
             queue: BinaryHeap::new(),
             queued: 0,
             changes: vec![run.started_ms],
+            events: Vec::new(),
         };
+        player.tell(run.started_ms, "execution.dispatched", None, Value::Null);
         let begin = run.started_ms + player.draw("pending", scenario.pending, [0, 0]);
         player.queue(begin, Happening::Begin);
         if let Some(after) = scenario.cancel_after {
@@ -196,6 +205,7 @@ impl<'a> Player<'a> {
             Happening::Begin => {
                 "running".clone_into(&mut self.view.status);
                 self.changed(at);
+                self.hush(at, "execution.started");
                 self.enter_all(&self.run.scenario.start.clone(), Parent::None, at);
             }
             Happening::PhaseOver { step, phase } => {
@@ -213,6 +223,7 @@ impl<'a> Player<'a> {
                 "completed".clone_into(&mut self.view.status);
                 self.view.completed_at = Some(at);
                 self.changed(at);
+                self.tell(at, "execution.completed", None, Value::Null);
             }
         }
         self.settle_if_quiet(at);
@@ -250,6 +261,6 @@ impl<'a> Player<'a> {
 
     fn finish(self) -> Played {
         let next = if self.over() { None } else { self.queue.peek().map(|Reverse((at, ..))| *at) };
-        Played { view: self.view, changes: self.changes, next }
+        Played { view: self.view, changes: self.changes, events: self.events, next }
     }
 }

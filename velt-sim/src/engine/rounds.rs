@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::{Parent, Player, Round};
 
 impl Player<'_> {
@@ -43,7 +45,12 @@ impl Player<'_> {
             }
             return;
         }
-        self.round(group, round).met = true;
+        if !state.met {
+            self.round(group, round).met = true;
+            let total = scenario.nodes.iter().filter(|node| node.group == Some(group)).count();
+            let data = json!({"groupId": rules.id, "total": total, "quorum": rules.quorum, "approved": approved});
+            self.tell(at, "group.quorum-met", None, data);
+        }
         if rules.cancel_on_quorum {
             self.cancel_steps(&open, at);
         }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Happening, Live, Parent, Player, Verdict};
 use crate::draw;
@@ -26,9 +26,20 @@ impl Player<'_> {
         let visit = self.visits.entry(index).or_default();
         *visit += 1;
         let visit = *visit;
-        if visit > scenario.max_loops + 1 {
-            let message = format!("{} was re-entered {} times", node.id, scenario.max_loops);
+        let around = scenario.loops.iter().find(|around| around.entry == index);
+        let max = around.map_or(scenario.max_loops, |around| around.max);
+        if visit > max + 1 {
+            if let Some(around) = around {
+                self.tell_loop("loop.exhausted", &around.id, max, max, at);
+                if !around.on_exhausted.is_empty() {
+                    return self.enter_all(&around.on_exhausted, parent, at);
+                }
+            }
+            let message = format!("{} was re-entered {max} times", node.id);
             return self.fail(at, Reason { code: "LOOP_EXHAUSTED".to_owned(), message });
+        }
+        if let Some(around) = around.filter(|_| visit > 1) {
+            self.tell_loop("loop.iteration-started", &around.id, visit - 1, max, at);
         }
         let step = self.live.len();
         let group_round = node.group.map(|group| (group, self.join_round(group, index, step)));
@@ -83,6 +94,7 @@ impl Player<'_> {
             // A retried step keeps the time of its first start: the documentation has one `startedAt`.
             self.view.steps[step].started_at.get_or_insert(at);
         }
+        self.tell_phase(step, now.status, at);
         if now.status == Open::Waiting {
             if let Some(sla) = node.sla.filter(|_| !sla_set) {
                 self.live[step].sla_set = true;
@@ -136,6 +148,7 @@ impl Player<'_> {
             }
             End::Skipped | End::Cancelled => false,
         };
+        self.tell_end(step, end, at);
         let parent = Parent::Step(step);
         match end {
             End::Completed if rejected => self.enter_all(&node.on_reject, parent, at),
@@ -156,6 +169,7 @@ impl Player<'_> {
     pub(super) fn cancel_steps(&mut self, steps: &[usize], at: i64) {
         for step in steps {
             self.close(*step, End::Cancelled, at);
+            self.tell_end(*step, End::Cancelled, at);
         }
     }
 
@@ -171,6 +185,7 @@ impl Player<'_> {
         "cancelled".clone_into(&mut self.view.status);
         self.view.cancelled_at = Some(at);
         self.changed(at);
+        self.tell(at, "execution.cancelled", None, Value::Null);
     }
 
     fn fail_for(&mut self, step: usize, code: &str, at: i64) {
@@ -189,8 +204,10 @@ impl Player<'_> {
         self.close_all(at);
         "failed".clone_into(&mut self.view.status);
         self.view.completed_at = Some(at);
+        let data = json!({"failureReason": reason});
         self.view.failure_reason = Some(reason);
         self.changed(at);
+        self.tell(at, "execution.failed", None, data);
     }
 
     pub(super) fn close_all(&mut self, at: i64) {
@@ -199,8 +216,8 @@ impl Player<'_> {
     }
 
     fn output(&self, step: usize, at: i64) -> Map<String, Value> {
-        let Live { node, visit, verdict, .. } = &self.live[step];
-        let node = &self.run.scenario.nodes[*node];
+        let Live { node: index, visit, verdict, .. } = &self.live[step];
+        let node = &self.run.scenario.nodes[*index];
         let mut output = node.output.clone();
         for value in output.values_mut() {
             match value.as_str() {
@@ -213,7 +230,6 @@ impl Player<'_> {
             return output;
         };
         let count = verdict.reviewers.len();
-        let mut rng = draw::rng(self.run.seed, &node.id, [u64::from(*visit), u64::MAX - 1]);
         let decided: [(&str, Value); 7] = [
             ("decision", if verdict.approve { "approve" } else { "reject" }.into()),
             ("approveCount", if verdict.approve { count } else { 0 }.into()),
@@ -221,7 +237,7 @@ impl Player<'_> {
             ("reviewers", verdict.reviewers.iter().map(|reviewer| reviewer.id.clone()).collect()),
             ("commentBody", verdict.comment.clone().into()),
             ("reviewerEmails", verdict.reviewers.iter().map(|reviewer| reviewer.email.clone()).collect()),
-            ("resumeKey", format!("resume_{}_{}", node.id, draw::tail(&mut rng)).into()),
+            ("resumeKey", self.resume_key(*index, *visit).into()),
         ];
         output.extend(decided.map(|(key, value)| (key.to_owned(), value)));
         output

@@ -42,6 +42,7 @@ pub struct Scenario {
     pub(crate) start: Vec<usize>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) groups: Vec<Group>,
+    pub(crate) loops: Vec<Loop>,
 }
 
 #[derive(Debug, Clone)]
@@ -144,6 +145,15 @@ pub(crate) struct Group {
     pub(crate) on_reject: Vec<usize>,
 }
 
+/// A region that is entered again through one node.
+#[derive(Debug, Clone)]
+pub(crate) struct Loop {
+    pub(crate) id: String,
+    pub(crate) entry: usize,
+    pub(crate) max: u32,
+    pub(crate) on_exhausted: Vec<usize>,
+}
+
 impl Scenario {
     /// Reads and checks a scenario. Errors carry the line and column.
     pub fn parse(text: &str) -> Result<Self, ScenarioError> {
@@ -164,7 +174,7 @@ impl Scenario {
     }
 }
 
-const SHIPPED: [&str; 8] = [
+const SHIPPED: [&str; 10] = [
     include_str!("../../scenarios/approval.toml"),
     include_str!("../../scenarios/rejection-loop.toml"),
     include_str!("../../scenarios/cancel-on-quorum.toml"),
@@ -173,6 +183,8 @@ const SHIPPED: [&str; 8] = [
     include_str!("../../scenarios/agent-failure.toml"),
     include_str!("../../scenarios/skip.toml"),
     include_str!("../../scenarios/cancelled.toml"),
+    include_str!("../../scenarios/loop-exhausted.toml"),
+    include_str!("../../scenarios/parked-agent.toml"),
 ];
 
 /// Where the ids of one kind stand.

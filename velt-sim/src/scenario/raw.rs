@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use toml::Spanned;
 
-use super::{Decide, End, Group, Index, Node, Open, PerVisit, Phase, Reviewer, Scenario, Span};
+use super::{Decide, End, Group, Index, Loop, Node, Open, PerVisit, Phase, Reviewer, Scenario, Span};
 use crate::view::Reason;
 
 /// Why a scenario file was refused, and where.
@@ -51,6 +51,8 @@ struct RawScenario {
     node: Vec<RawNode>,
     #[serde(default)]
     group: Vec<RawGroup>,
+    #[serde(default)]
+    r#loop: Vec<RawLoop>,
 }
 
 #[derive(Deserialize)]
@@ -99,6 +101,16 @@ struct RawGroup {
     next: Vec<Spanned<String>>,
     #[serde(default)]
     on_reject: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLoop {
+    id: Spanned<String>,
+    entry: Spanned<String>,
+    max: Option<Spanned<u32>>,
+    #[serde(default)]
+    on_exhausted: Vec<Spanned<String>>,
 }
 
 fn definition() -> String {
@@ -169,6 +181,7 @@ fn check(raw: RawScenario) -> Result<Scenario, Mistake> {
         .enumerate()
         .map(|(at, group)| check_group(group, members(&checked_nodes, at), &nodes))
         .collect::<Result<Vec<_>, _>>()?;
+    let loops = check_loops(&raw.r#loop, *raw.max_loops.get_ref(), &nodes)?;
     Ok(Scenario {
         name: raw.name,
         description: raw.description,
@@ -183,6 +196,7 @@ fn check(raw: RawScenario) -> Result<Scenario, Mistake> {
         start,
         nodes: checked_nodes,
         groups: checked_groups,
+        loops,
     })
 }
 
@@ -301,16 +315,40 @@ fn check_group(raw: &RawGroup, members: usize, nodes: &Index<'_>) -> Result<Grou
     })
 }
 
+fn check_loops(raw: &[RawLoop], most: u32, nodes: &Index<'_>) -> Result<Vec<Loop>, Mistake> {
+    let mut loops: Vec<Loop> = Vec::new();
+    for one in raw {
+        let id = valid_id(&one.id)?;
+        if loops.iter().any(|known| known.id == id) {
+            return Err((one.id.span(), format!("loop `{id}` is there twice")));
+        }
+        let entry = target(&one.entry, nodes)?;
+        if loops.iter().any(|known| known.entry == entry) {
+            return Err((one.entry.span(), format!("`{}` is the entry of another loop", one.entry.get_ref())));
+        }
+        let max = match &one.max {
+            None => most,
+            Some(max) if *max.get_ref() <= most => *max.get_ref(),
+            Some(max) => return Err((max.span(), format!("`max` is above `max_loops`, {most}"))),
+        };
+        let on_exhausted = targets(&one.on_exhausted, nodes)?;
+        if on_exhausted.contains(&entry) {
+            return Err((one.on_exhausted[0].span(), "an exhausted loop can't be entered again".to_owned()));
+        }
+        loops.push(Loop { id: id.to_owned(), entry, max, on_exhausted });
+    }
+    Ok(loops)
+}
+
 fn targets(names: &[Spanned<String>], nodes: &Index<'_>) -> Result<Vec<usize>, Mistake> {
-    names
-        .iter()
-        .map(|name| {
-            nodes
-                .get(name.get_ref().as_str())
-                .copied()
-                .ok_or_else(|| (name.span(), format!("there is no [[node]] with the id `{}`", name.get_ref())))
-        })
-        .collect()
+    names.iter().map(|name| target(name, nodes)).collect()
+}
+
+fn target(name: &Spanned<String>, nodes: &Index<'_>) -> Result<usize, Mistake> {
+    nodes
+        .get(name.get_ref().as_str())
+        .copied()
+        .ok_or_else(|| (name.span(), format!("there is no [[node]] with the id `{}`", name.get_ref())))
 }
 
 /// Ids become part of step ids, which travel in URLs and file names.

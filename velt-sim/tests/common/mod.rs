@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use velt_sim::{API_KEY, AUTH_TOKEN, Settings, Sim};
+use velt_sim::{API_KEY, AUTH_TOKEN, Endpoint, Settings, Sim};
 
 /// Long enough for the slowest machine; nothing waits it out when all is well.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -135,6 +135,17 @@ pub const HEADERS: [(&str, &str); 3] =
 /// Reads an execution as a client with good credentials does.
 pub async fn get(sim: &Sim, id: &str) -> io::Result<Response> {
     send(sim.addr(), "POST", GET, &HEADERS, &json!({"data": {"executionId": id}}).to_string()).await
+}
+
+/// Any call, as a client with good credentials makes it: what stands under `data` goes in, what stands under `result` comes out.
+pub async fn call(sim: &Sim, endpoint: Endpoint, data: Value) -> Value {
+    let response = ask(sim, endpoint, data).await.expect("an answer");
+    assert_eq!(response.status, 200, "{response:?}");
+    response.json()["result"].take()
+}
+
+pub async fn ask(sim: &Sim, endpoint: Endpoint, data: Value) -> io::Result<Response> {
+    send(sim.addr(), "POST", endpoint.path(), &HEADERS, &json!({"data": data}).to_string()).await
 }
 
 /// A control over HTTP.
