@@ -132,10 +132,10 @@ async fn exchange(mut stream: UnixStream, asker: &Asker) -> io::Result<()> {
 async fn answer(line: &[u8], asker: &Asker) -> Answered {
     let refuse = |error: String| Answered { version: VERSION, outlook: None, error: Some(error) };
     match serde_json::from_slice::<Asked>(line) {
-        Ok(asked) if asked.version != VERSION => {
-            refuse(format!("version {} is not spoken here, only {VERSION}", asked.version))
+        Ok(question) if question.version != VERSION => {
+            refuse(format!("version {} is not spoken here, only {VERSION}", question.version))
         }
-        Ok(asked) => match asker.ask(asked.outlook).await {
+        Ok(question) => match asker.ask(question.outlook).await {
             Some(outlook) => Answered { version: VERSION, outlook: Some(outlook), error: None },
             None => refuse("the watching is over, or has no time to answer".into()),
         },
