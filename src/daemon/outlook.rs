@@ -16,7 +16,7 @@ use crate::{
     watch::{outlook as watching, run::Command},
 };
 
-pub use crate::watch::outlook::Question;
+pub use crate::watch::outlook::Scope;
 
 /// A watcher that takes longer has other worries than who asks.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -63,10 +63,10 @@ impl Asker {
     }
 
     /// `None` where the watcher has ended, or has no time.
-    pub async fn ask(&self, question: Question) -> Option<Outlook> {
+    pub async fn ask(&self, scope: Scope) -> Option<Outlook> {
         let (answer, answered) = oneshot::channel();
         let asked = async {
-            self.commands.send(Command::Outlook(question, answer)).await.ok()?;
+            self.commands.send(Command::Outlook(scope, answer)).await.ok()?;
             answered.await.ok()
         };
         let watch = timeout(PATIENCE, asked).await.ok().flatten()?;

@@ -21,7 +21,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::outlook::{Asker, Outlook, Question};
+use super::outlook::{Asker, Outlook, Scope};
 
 /// Of what is said here. A later one may add fields; what it says otherwise gets another number.
 const VERSION: u32 = 1;
@@ -42,7 +42,7 @@ const ANSWER_MAX: u64 = 16 * 1024 * 1024;
 struct Asked {
     version: u32,
     #[serde(default)]
-    outlook: Question,
+    outlook: Scope,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -145,7 +145,7 @@ async fn answer(line: &[u8], asker: &Asker) -> Answered {
 }
 
 /// Asks the daemon that listens at `path`. `None` where nobody does.
-pub fn ask(path: &Path, question: Question, patience: Duration) -> io::Result<Option<Outlook>> {
+pub fn ask(path: &Path, scope: Scope, patience: Duration) -> io::Result<Option<Outlook>> {
     let stream = match net::UnixStream::connect(path) {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
@@ -157,7 +157,7 @@ pub fn ask(path: &Path, question: Question, patience: Duration) -> io::Result<Op
     };
     stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(patience))?;
-    let mut asked = serde_json::to_vec(&Asked { version: VERSION, outlook: question })?;
+    let mut asked = serde_json::to_vec(&Asked { version: VERSION, outlook: scope })?;
     asked.push(b'\n');
     (&stream).write_all(&asked)?;
     let mut line = vec![];
@@ -213,7 +213,7 @@ mod tests {
 
     async fn asks(path: &Path) -> io::Result<Option<Outlook>> {
         let path = path.to_owned();
-        tokio::task::spawn_blocking(move || ask(&path, Question::Nobody, Duration::from_secs(20))).await.unwrap()
+        tokio::task::spawn_blocking(move || ask(&path, Scope::Nobody, Duration::from_secs(20))).await.unwrap()
     }
 
     async fn says(path: &Path, line: &[u8]) -> String {

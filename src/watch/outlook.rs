@@ -13,7 +13,7 @@ pub const MOST: usize = 500;
 /// Which executions are asked about; how polling goes is in every answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Question {
+pub enum Scope {
     #[default]
     Nobody,
     /// These, as far as they are watched; beyond [`MOST`] they are left out.

@@ -3,18 +3,18 @@
 use super::*;
 use crate::{
     clock::Time,
-    watch::outlook::{MOST, Question},
+    watch::outlook::{MOST, Scope},
 };
 
 impl Watch {
-    async fn outlook(&self, question: Question) -> Outlook {
+    async fn outlook(&self, scope: Scope) -> Outlook {
         let (answer, answered) = oneshot::channel();
-        self.commands.send(Command::Outlook(question, answer)).await.unwrap();
+        self.commands.send(Command::Outlook(scope, answer)).await.unwrap();
         answered.await.unwrap()
     }
 
     async fn prospect(&self, id: &str) -> crate::watch::outlook::Prospect {
-        let outlook = self.outlook(Question::These(vec![id.parse().unwrap()])).await;
+        let outlook = self.outlook(Scope::These(vec![id.parse().unwrap()])).await;
         outlook.executions.into_iter().next().unwrap()
     }
 }
@@ -40,13 +40,13 @@ async fn an_execution_tells_when_it_is_looked_at_next_and_what_is_wrong_with_it(
     let c = watch.prospect("c").await;
     assert_eq!((c.standing.as_str(), c.next_look_at), ("completed", None));
 
-    let outlook = watch.outlook(Question::These(vec!["nobody".parse().unwrap()])).await;
+    let outlook = watch.outlook(Scope::These(vec!["nobody".parse().unwrap()])).await;
     assert_eq!(outlook.executions, []);
     let polling = outlook.polling;
     assert_eq!((polling.executions.watching, polling.executions.completed, polling.in_trouble), (2, 1, 1));
     assert_eq!(polling.requests, u64::try_from(watch.api.requests()).unwrap());
     assert_eq!((second(polling.last_read_at), polling.limited_until, polling.refused), (Some(8), None, None));
-    let troubled = watch.outlook(Question::Troubled).await.executions;
+    let troubled = watch.outlook(Scope::Troubled).await.executions;
     assert_eq!(troubled.iter().map(|prospect| prospect.execution_id.as_str()).collect::<Vec<_>>(), ["b"]);
 }
 
@@ -56,13 +56,13 @@ async fn an_api_that_does_not_answer_is_told_with_since_when_and_how_often() {
     seconds(1).await;
     watch.api.says("a", refusal(503, "UNAVAILABLE"));
     seconds(30).await;
-    let unanswered = watch.outlook(Question::Nobody).await.polling.unanswered.unwrap();
+    let unanswered = watch.outlook(Scope::Nobody).await.polling.unanswered.unwrap();
     assert_eq!(second(Some(unanswered.since)), Some(2), "since the first request that nobody answered");
     assert_eq!(unanswered.attempts as usize, watch.api.asked("a").len() - 1);
     assert!(unanswered.last_error.contains("UNAVAILABLE"), "{}", unanswered.last_error);
     watch.api.says("a", execution("a", "running"));
     seconds(20).await;
-    assert_eq!(watch.outlook(Question::Nobody).await.polling.unanswered, None);
+    assert_eq!(watch.outlook(Scope::Nobody).await.polling.unanswered, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -71,7 +71,7 @@ async fn a_used_up_quota_is_told_with_its_end_and_nobody_is_looked_at_before() {
     seconds(1).await;
     watch.api.says("b", slow_down(40));
     seconds(2).await;
-    let limited_until = watch.outlook(Question::Nobody).await.polling.limited_until;
+    let limited_until = watch.outlook(Scope::Nobody).await.polling.limited_until;
     assert_eq!(second(limited_until), Some(42));
     assert_eq!(watch.prospect("a").await.next_look_at, limited_until);
 }
@@ -81,11 +81,11 @@ async fn refused_credentials_are_told_until_they_are_good_again() {
     let refused = refusal(401, "UNAUTHENTICATED");
     let watch = Watch::start(calm(Mode::Forever), &["a"], vec![("a", refused)]).await;
     seconds(12).await;
-    let told = watch.outlook(Question::Nobody).await.polling.refused.unwrap();
+    let told = watch.outlook(Scope::Nobody).await.polling.refused.unwrap();
     assert_eq!((second(Some(told.since)), second(told.next_try_at)), (Some(0), Some(15)), "5 s, then 10 s");
     watch.api.says("a", execution("a", "running"));
     seconds(10).await;
-    assert_eq!(watch.outlook(Question::Nobody).await.polling.refused, None);
+    assert_eq!(watch.outlook(Scope::Nobody).await.polling.refused, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,13 +96,13 @@ async fn pages_show_everybody_once_and_none_is_longer_than_the_most() {
     seconds(1).await;
     let (mut seen, mut sizes, mut from) = (HashSet::new(), vec![], Some(0));
     while let Some(slot) = from {
-        let page = watch.outlook(Question::From(slot)).await;
+        let page = watch.outlook(Scope::From(slot)).await;
         sizes.push(page.executions.len());
         seen.extend(page.executions.into_iter().map(|prospect| prospect.execution_id));
         from = page.next;
     }
     assert_eq!((sizes, seen.len()), (vec![MOST, MOST, 3], ids.len()));
     let everybody = ids.iter().map(|id| id.parse().unwrap()).collect();
-    assert_eq!(watch.outlook(Question::These(everybody)).await.executions.len(), MOST);
-    assert!(watch.outlook(Question::From(u32::MAX)).await.executions.is_empty());
+    assert_eq!(watch.outlook(Scope::These(everybody)).await.executions.len(), MOST);
+    assert!(watch.outlook(Scope::From(u32::MAX)).await.executions.is_empty());
 }

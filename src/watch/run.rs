@@ -19,7 +19,7 @@ use super::{
     fleet::Tally,
     list::Entry,
     observe::{self, Observed},
-    outlook::{Outlook, Question},
+    outlook::{Outlook, Scope},
     schedule::Slot,
     watcher::{Action, Ending, Fetched, Now, Sent, Settings, Watcher},
 };
@@ -67,7 +67,7 @@ pub enum Command {
     /// A sign of life: a turn of the loop. Answers with where everything stands.
     Report(oneshot::Sender<Report>),
     /// Somebody wants to know more, of some executions.
-    Outlook(Question, oneshot::Sender<Outlook>),
+    Outlook(Scope, oneshot::Sender<Outlook>),
 }
 
 #[derive(Debug)]
@@ -234,7 +234,7 @@ impl Task {
             }
             // Who asked may have stopped waiting.
             Command::Report(answer) => drop(answer.send(self.report())),
-            Command::Outlook(question, answer) => drop(answer.send(self.watcher.outlook(&question, self.now()))),
+            Command::Outlook(scope, answer) => drop(answer.send(self.watcher.outlook(&scope, self.now()))),
         }
     }
 

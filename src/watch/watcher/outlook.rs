@@ -11,7 +11,7 @@ use crate::{
     watch::{
         fleet::Watched,
         gate::Permit,
-        outlook::{Ailment, MOST, Outlook, Polling, Prospect, Question, Refused, Unanswered},
+        outlook::{Ailment, MOST, Outlook, Polling, Prospect, Refused, Scope, Unanswered},
         schedule::Slot,
     },
 };
@@ -47,13 +47,13 @@ impl Now {
 }
 
 impl Watcher {
-    pub fn outlook(&self, question: &Question, now: Now) -> Outlook {
+    pub fn outlook(&self, scope: &Scope, now: Now) -> Outlook {
         let mut next = None;
-        let slots: Vec<Slot> = match question {
-            Question::Nobody => vec![],
-            Question::These(ids) => ids.iter().take(MOST).filter_map(|id| self.fleet.slot_of(id)).collect(),
-            Question::Troubled => self.troubles.longest(MOST),
-            Question::From(from) => {
+        let slots: Vec<Slot> = match scope {
+            Scope::Nobody => vec![],
+            Scope::These(ids) => ids.iter().take(MOST).filter_map(|id| self.fleet.slot_of(id)).collect(),
+            Scope::Troubled => self.troubles.longest(MOST),
+            Scope::From(from) => {
                 let mut page: Vec<_> = self.fleet.from(*from).take(MOST + 1).map(|(slot, _)| slot).collect();
                 next = page.get(MOST).copied();
                 page.truncate(MOST);
