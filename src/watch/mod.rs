@@ -6,6 +6,7 @@ pub mod fleet;
 pub mod gate;
 pub mod list;
 pub mod observe;
+pub mod outlook;
 pub mod run;
 pub mod schedule;
 mod troubles;

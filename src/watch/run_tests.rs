@@ -591,3 +591,6 @@ async fn one_pass_does_not_wait_out_requests_that_hang() {
     assert_eq!(watch.ended().await.ending, Ending::Unreachable);
     assert!(began.elapsed() < Duration::from_secs(21), "{:?}", began.elapsed());
 }
+
+#[path = "outlook_tests.rs"]
+mod outlook;
