@@ -28,7 +28,7 @@ use crate::{
     plain,
     route::Routes,
     store::{Abandoned, Fingerprint, Handle, Known, Standing, StoreError, Write},
-    velt::{client::Fetch, model::ExecutionId},
+    velt::{client::Fetch, model::ExecutionId, question::Question},
 };
 
 /// Where credentials come from, each time anew: `Err` says why there are none, for people.
@@ -283,9 +283,10 @@ impl Task {
                     self.watcher.stamp(&mut sent);
                     let fetch = Arc::clone(&self.world.fetch);
                     let credentials = self.credentials.clone();
+                    let question = Question::Execution(id);
                     self.under_way.spawn(async move {
                         let result = match credentials {
-                            Some(credentials) => fetch.get(&id, &credentials).await,
+                            Some(credentials) => fetch.ask(&question, &credentials).await,
                             None => {
                                 Err(crate::velt::error::Transport::Other("there are no credentials to send".into()))
                             }

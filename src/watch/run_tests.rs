@@ -60,12 +60,13 @@ impl Api {
 }
 
 impl Fetch for Api {
-    fn get<'a>(
+    fn ask<'a>(
         &'a self,
-        id: &'a ExecutionId,
+        question: &'a Question,
         credentials: &'a Credentials,
     ) -> Pin<Box<dyn Future<Output = Result<Answer, Transport>> + Send + 'a>> {
         use secrecy::ExposeSecret;
+        let Question::Execution(id) = question else { unreachable!("nothing else is asked") };
         Box::pin(async move {
             let reply = {
                 let mut script = self.script();
