@@ -77,7 +77,7 @@ async fn retry_after_closes_the_whole_url_and_no_other() {
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_shorter_than_the_schedule_does_not_shorten_it() {
     let rig = Rig::new();
-    let fake = Fake::at_once(&rig.clock, vec![wait(503, s(1)), wait(503, s(999999))]);
+    let fake = Fake::at_once(&rig.clock, vec![wait(503, s(1)), wait(503, s(999_999))]);
     let dispatcher = rig.start(vec![Plan::default().to(&fake)]);
     rig.commit("e1", 1, &["a"]).await;
     dispatcher.drained().await.unwrap();
