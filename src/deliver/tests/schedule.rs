@@ -153,7 +153,7 @@ async fn a_clock_that_was_ahead_before_a_restart_cannot_freeze_the_queue() {
 #[tokio::test(start_paused = true)]
 async fn a_sink_in_trouble_tells_since_when_how_often_and_when_it_is_tried_next() {
     let rig = Rig::new();
-    let fake = Fake::at_once(&rig.clock, vec![status(503), status(503), wait(429, "100")]);
+    let fake = Fake::at_once(&rig.clock, vec![status(503), status(503), wait(429, s(100))]);
     let dispatcher = rig.start(vec![Plan::default().to(&fake)]);
     let start = rig.clock.now();
     rig.commit("e1", 1, &["a"]).await;
