@@ -11,6 +11,7 @@ use velt_watch::{
         client::Fetch,
         error::{Answer, Transport},
         model::ExecutionId,
+        question::Question,
     },
 };
 
@@ -127,11 +128,12 @@ impl Api {
 }
 
 impl Fetch for Api {
-    fn get<'a>(
+    fn ask<'a>(
         &'a self,
-        id: &'a ExecutionId,
+        question: &'a Question,
         credentials: &'a Credentials,
     ) -> Pin<Box<dyn Future<Output = Result<Answer, Transport>> + Send + 'a>> {
+        let Question::Execution(id) = question else { unreachable!("nothing else is asked") };
         let token = credentials.auth_token.expose_secret().parse().expect("the keyring's own");
         Box::pin(self.read(id, token))
     }

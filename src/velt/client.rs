@@ -1,4 +1,4 @@
-//! Reads executions over HTTP: size-capped, time-limited, no redirects, no hidden retries.
+//! Asks the API over HTTP: size-capped, time-limited, no redirects, no hidden retries.
 //!
 //! It judges nothing and remembers nothing; it must never send credentials anywhere but to `api.url`.
 
@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     error::{Answer, Transport},
-    model::ExecutionId,
+    question::Question,
 };
 use crate::{
     clock::Clock,
@@ -24,11 +24,11 @@ use crate::{
 /// Few answers are larger.
 const USUAL_BODY: u64 = 64 * 1024;
 
-/// The seam between watching and HTTP: one read of one execution.
+/// The seam between watching and HTTP: one question, one request.
 pub trait Fetch: Send + Sync + 'static {
-    fn get<'a>(
+    fn ask<'a>(
         &'a self,
-        id: &'a ExecutionId,
+        question: &'a Question,
         credentials: &'a Credentials,
     ) -> Pin<Box<dyn Future<Output = Result<Answer, Transport>> + Send + 'a>>;
 }
@@ -37,7 +37,7 @@ pub trait Fetch: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Client {
     http: reqwest::Client,
-    get_execution: String,
+    url: String,
     /// Scheme, host and port, for messages.
     origin: String,
     timeout: Duration,
@@ -57,21 +57,20 @@ impl Client {
         Ok(Self {
             http,
             origin: origin(&api.url),
-            get_execution: format!("{}/v2/workflow/executions/get", api.url),
+            url: api.url.clone(),
             timeout: api.timeout,
             max_response_bytes: api.max_response_bytes,
             clock,
         })
     }
 
-    async fn read(&self, id: &ExecutionId, credentials: &Credentials) -> Result<Answer, Transport> {
+    async fn read(&self, question: &Question, credentials: &Credentials) -> Result<Answer, Transport> {
         let mut headers = HeaderMap::with_capacity(3);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert("x-velt-api-key", secret_header(&credentials.api_key)?);
         headers.insert("x-velt-auth-token", secret_header(&credentials.auth_token)?);
-        // An id has only letters, digits and `:_-.`: it needs no escaping.
-        let body = format!(r#"{{"data":{{"executionId":"{id}"}}}}"#);
-        let request = self.http.post(&self.get_execution).headers(headers).body(body);
+        let url = format!("{}{}", self.url, question.path());
+        let request = self.http.post(url).headers(headers).body(question.body());
         let mut response = request.send().await.map_err(|error| self.transport(&error))?;
         let status = response.status();
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
@@ -116,12 +115,12 @@ impl Client {
 }
 
 impl Fetch for Client {
-    fn get<'a>(
+    fn ask<'a>(
         &'a self,
-        id: &'a ExecutionId,
+        question: &'a Question,
         credentials: &'a Credentials,
     ) -> Pin<Box<dyn Future<Output = Result<Answer, Transport>> + Send + 'a>> {
-        Box::pin(self.read(id, credentials))
+        Box::pin(self.read(question, credentials))
     }
 }
 

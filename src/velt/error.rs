@@ -6,7 +6,13 @@ use std::{fmt, time::Duration};
 
 use thiserror::Error;
 
-use super::model::{ApiError, Envelope, ErrorEnvelope, ExecutionId, ExecutionView};
+use serde::de::DeserializeOwned;
+
+use super::{
+    listing::ListPage,
+    model::{ApiError, Envelope, ErrorEnvelope, ExecutionId, ExecutionView},
+    stream::EventsPage,
+};
 use crate::plain;
 
 /// An answer that is no success, and what it means.
@@ -90,31 +96,8 @@ pub fn judge(answer: &Answer) -> Option<Trouble> {
 
 /// Reads the execution out of a successful answer for `id`, or says why it is none.
 pub fn read(id: &ExecutionId, answer: &Answer) -> Result<ExecutionView, Trouble> {
-    let passing = |kind: &str, what: String| Trouble {
-        verdict: Verdict::Passing { retry_after: None },
-        what,
-        kind: kind.to_owned(),
-        each: false,
-    };
-    let view = match serde_json::from_slice::<Envelope>(&answer.body) {
-        Ok(envelope) => envelope.result,
-        // The envelope decides, whatever HTTP status came with it.
-        Err(error) => {
-            return Err(match envelope(&answer.body) {
-                Some(refusal) => judge_failure(answer, Some(refusal)),
-                None => {
-                    let (kind, place) = unreadable(&error);
-                    passing(kind, format!("HTTP {}, and {kind} ({place})", answer.status))
-                }
-            });
-        }
-    };
-    if *view.execution_id != *id.as_str() {
-        return Err(passing(
-            "another execution",
-            format!("the answer is for another execution ({})", quote(&view.execution_id)),
-        ));
-    }
+    let view: ExecutionView = result(answer)?;
+    about(id, &view.execution_id)?;
     let mut ids: Vec<&str> = view.steps.iter().map(|step| &*step.step_id).collect();
     ids.sort_unstable();
     if let Some(pair) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -124,6 +107,62 @@ pub fn read(id: &ExecutionId, answer: &Answer) -> Result<ExecutionView, Trouble>
         ));
     }
     Ok(view)
+}
+
+/// Reads a page of `id`'s stream after `since` out of a successful answer, or says why it is none.
+///
+/// The numbers in it rise from `since` on, and a page that has more behind it leads further: nobody is led in a circle.
+pub fn read_events(id: &ExecutionId, since: u64, answer: &Answer) -> Result<EventsPage, Trouble> {
+    let page: EventsPage = result(answer)?;
+    about(id, &page.execution_id)?;
+    let mut last = since;
+    for event in &page.events {
+        if event.seq <= last {
+            return Err(passing(
+                "events out of order",
+                format!("the answer's events are out of order (seq {} after {last})", event.seq),
+            ));
+        }
+        last = event.seq;
+    }
+    if page.has_more && page.next_cursor.unwrap_or(last) <= since {
+        return Err(passing(
+            "a page that leads nowhere",
+            "the answer says that more follows, and not from where".into(),
+        ));
+    }
+    Ok(page)
+}
+
+/// Reads a page of a list out of a successful answer, or says why it is none.
+pub fn read_list(answer: &Answer) -> Result<ListPage, Trouble> {
+    result(answer)
+}
+
+/// What a successful answer holds.
+fn result<T: DeserializeOwned>(answer: &Answer) -> Result<T, Trouble> {
+    match serde_json::from_slice::<Envelope<T>>(&answer.body) {
+        Ok(envelope) => Ok(envelope.result),
+        // The envelope decides, whatever HTTP status came with it.
+        Err(error) => Err(match envelope(&answer.body) {
+            Some(refusal) => judge_failure(answer, Some(refusal)),
+            None => {
+                let (kind, place) = unreadable(&error);
+                passing(kind, format!("HTTP {}, and {kind} ({place})", answer.status))
+            }
+        }),
+    }
+}
+
+fn about(id: &ExecutionId, said: &str) -> Result<(), Trouble> {
+    if said == id.as_str() {
+        return Ok(());
+    }
+    Err(passing("another execution", format!("the answer is for another execution ({})", quote(said))))
+}
+
+fn passing(kind: &str, what: String) -> Trouble {
+    Trouble { verdict: Verdict::Passing { retry_after: None }, what, kind: kind.to_owned(), each: false }
 }
 
 /// Serde's message without what it quotes of the body, and where.
@@ -222,6 +261,53 @@ mod tests {
     const AFTER: Option<Duration> = Some(Duration::from_secs(7));
     const PASSING: Verdict = Verdict::Passing { retry_after: AFTER };
     const SLOW: Verdict = Verdict::SlowDown { retry_after: AFTER };
+
+    #[test]
+    fn a_page_of_events_leads_on_or_is_none() {
+        let id: ExecutionId = "exec_1".parse().unwrap();
+        let page = |events: &str, rest: &str| {
+            answer(200, &format!(r#"{{"result":{{"executionId":"exec_1","events":[{events}]{rest}}}}}"#))
+        };
+        let event = |seq: u64| {
+            format!(r#"{{"eventId":"e{seq}","seq":{seq},"type":"step.completed","timestamp":1777374841986}}"#)
+        };
+        let good = page(&format!("{},{}", event(4), event(9)), r#","nextCursor":9,"hasMore":true"#);
+        let read = read_events(&id, 3, &good).unwrap();
+        assert_eq!(read.events.iter().map(|event| event.seq).collect::<Vec<_>>(), [4, 9]);
+        assert_eq!((read.next_cursor, read.has_more, read.events[0].step_id.as_deref()), (Some(9), true, None));
+        assert!(read_events(&id, 3, &page("", "")).unwrap().events.is_empty(), "nothing is new");
+        // Internal events alone: the cursor moves over them.
+        assert!(read_events(&id, 3, &page("", r#","nextCursor":8,"hasMore":true"#)).unwrap().has_more);
+        for (why, since, bad) in [
+            ("out of order", 3, page(&format!("{},{}", event(9), event(4)), "")),
+            ("out of order", 4, page(&event(4), "")),
+            ("not from where", 3, page("", r#","hasMore":true"#)),
+            ("not from where", 3, page("", r#","nextCursor":3,"hasMore":true"#)),
+            ("not the documented shape", 0, page(r#"{"eventId":"e","seq":1,"type":"x","timestamp":"soon"}"#, "")),
+            ("another execution", 0, answer(200, r#"{"result":{"executionId":"exec_2","events":[]}}"#)),
+            ("NOT_FOUND", 0, refusal(404, "NOT_FOUND", "no such execution")),
+        ] {
+            let trouble = read_events(&id, since, &bad).unwrap_err();
+            assert!(trouble.what.contains(why), "{why}: {trouble}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_a_list_is_read_and_refused_like_any_answer() {
+        let page = answer(
+            200,
+            r#"{"result":{"items":[{"executionId":"exec_1","status":"running","startedAt":1777374504364,"steps":[]}],"nextCursor":"1777374504364"}}"#,
+        );
+        let read = read_list(&page).unwrap();
+        assert_eq!((read.items.len(), read.next()), (1, Some("1777374504364")));
+        assert_eq!(
+            read_list(&refusal(403, "PERMISSION_DENIED", "")).unwrap_err().verdict,
+            Verdict::Credentials { named: true }
+        );
+        assert!(
+            read_list(&answer(200, r#"{"result":{"nextCursor":null}}"#)).unwrap_err().what.contains("documented shape")
+        );
+    }
 
     #[test]
     fn each_documented_refusal_has_its_verdict() {

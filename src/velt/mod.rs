@@ -2,4 +2,7 @@
 
 pub mod client;
 pub mod error;
+pub mod listing;
 pub mod model;
+pub mod question;
+pub mod stream;

@@ -220,8 +220,8 @@ impl StepView {
 
 /// The shape of a successful answer.
 #[derive(Debug, Deserialize)]
-pub struct Envelope {
-    pub result: ExecutionView,
+pub struct Envelope<T = ExecutionView> {
+    pub result: T,
 }
 
 /// The API's own words for a refusal.
@@ -238,13 +238,13 @@ pub(super) struct ErrorEnvelope {
 }
 
 /// Readers for optional fields: what has the wrong type counts as absent, since a beta may change a detail nobody depends on.
-mod lenient {
-    use serde::{Deserialize, Deserializer};
+pub(super) mod lenient {
+    use serde::{Deserialize, Deserializer, de::Error};
     use serde_json::Value;
 
     use super::{Failure, Time};
 
-    pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<str>>, D::Error> {
+    pub(in crate::velt) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<str>>, D::Error> {
         Ok(match Value::deserialize(deserializer)? {
             Value::String(text) => Some(text.into()),
             _ => None,
@@ -259,8 +259,25 @@ mod lenient {
         Ok(whole(&Value::deserialize(deserializer)?))
     }
 
-    pub(super) fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
+    pub(in crate::velt) fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Time>, D::Error> {
         Ok(whole(&Value::deserialize(deserializer)?).and_then(Time::from_millis))
+    }
+
+    /// A time that nothing can be done without.
+    pub(in crate::velt) fn sure_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Time, D::Error> {
+        time(deserializer)?.ok_or_else(|| D::Error::custom("no time in milliseconds"))
+    }
+
+    pub(in crate::velt) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        Ok(whole(&Value::deserialize(deserializer)?).and_then(|number| u64::try_from(number).ok()))
+    }
+
+    pub(in crate::velt) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+        Ok(maybe_flag(deserializer)?.unwrap_or(false))
+    }
+
+    pub(in crate::velt) fn maybe_flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+        Ok(Value::deserialize(deserializer)?.as_bool())
     }
 
     pub(super) fn failure<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Failure>, D::Error> {
@@ -312,7 +329,7 @@ mod tests {
             "output": {"agentId": "publish-agent-v1", "summary": "...", "generatedAt": 1777374841939},
             "error": null }]
         }}"#;
-        let view = serde_json::from_str::<Envelope>(body).unwrap().result;
+        let view = serde_json::from_str::<Envelope<ExecutionView>>(body).unwrap().result;
         assert_eq!(&*view.execution_id, "exec_1777374504255_xzy43k9q");
         assert_eq!(view.status, ExecutionStatus::Completed);
         assert_eq!(view.completed_at.unwrap().as_millis(), 1_777_374_842_347);
@@ -328,7 +345,7 @@ mod tests {
           "steps": [{"stepId": "s", "status": "escalated", "nodeType": "timer", "error": "boom", "groupId": 7, "startedAt": 1e400000, "new": {}}]}}"#;
         // 1e400000 is no JSON number serde accepts; the rest stands.
         let body = body.replace("1e400000", "9e99");
-        let view = serde_json::from_str::<Envelope>(&body).unwrap().result;
+        let view = serde_json::from_str::<Envelope<ExecutionView>>(&body).unwrap().result;
         assert_eq!(view.status, ExecutionStatus::Other("paused".into()));
         assert!(!view.status.is_terminal());
         assert_eq!(view.started_at, None);
@@ -363,7 +380,7 @@ mod tests {
             r#"{"result":{"executionId":"e","status":null,"steps":[]}}"#,
             "[]",
         ] {
-            let parsed = serde_json::from_str::<Envelope>(body);
+            let parsed = serde_json::from_str::<Envelope<ExecutionView>>(body);
             assert!(parsed.is_err(), "{body}");
         }
     }

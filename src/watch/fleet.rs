@@ -2,7 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::schedule::Slot;
+use serde::{Deserialize, Serialize};
+
+use super::{attention::Look, schedule::Slot};
 use crate::{
     clock::Time,
     store::{Abandoned, Fingerprint, Outcome, Standing},
@@ -39,6 +41,8 @@ pub struct Watched {
     pub last_read: Option<Time>,
     /// The first NOT_FOUND of the run of them that still lasts.
     pub missing: Option<Missing>,
+    /// When an unchanged read is worth a look at the memory.
+    pub look: Look,
     interval_ms: u32,
     /// Reads in a row that failed.
     pub failures: u32,
@@ -61,6 +65,7 @@ impl Watched {
             fingerprint: None,
             last_read: None,
             missing: None,
+            look: Look::NEVER,
             interval_ms: 0,
             failures: 0,
             standing: Standing::Watching,
@@ -87,7 +92,7 @@ impl Watched {
 }
 
 /// How many executions stand where.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     pub watching: usize,
     pub completed: usize,
@@ -166,7 +171,17 @@ impl Fleet {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (Slot, &Watched)> {
-        (0..).zip(&self.slots).filter_map(|(slot, watched)| Some((slot, watched.as_ref()?)))
+        self.from(0)
+    }
+
+    /// From this slot on.
+    pub fn from(&self, slot: Slot) -> impl Iterator<Item = (Slot, &Watched)> {
+        let slots = self.slots.get(slot as usize..).unwrap_or_default();
+        slots.iter().zip(slot..).filter_map(|(watched, slot)| Some((slot, watched.as_ref()?)))
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Watched> {
+        self.slots.iter_mut().flatten()
     }
 
     /// The next execution, in turn, that could be asked now; `not` only when there is no other. One that is busy is another: it will be

@@ -19,6 +19,7 @@ use super::{
     fleet::Tally,
     list::Entry,
     observe::{self, Observed},
+    outlook::{Outlook, Scope},
     schedule::Slot,
     watcher::{Action, Ending, Fetched, Now, Sent, Settings, Watcher},
 };
@@ -28,7 +29,7 @@ use crate::{
     plain,
     route::Routes,
     store::{Abandoned, Fingerprint, Handle, Known, Standing, StoreError, Write},
-    velt::{client::Fetch, model::ExecutionId},
+    velt::{client::Fetch, model::ExecutionId, question::Question},
 };
 
 /// Where credentials come from, each time anew: `Err` says why there are none, for people.
@@ -65,6 +66,8 @@ pub enum Command {
     Reconfigure(Box<Reconfigured>),
     /// A sign of life: a turn of the loop. Answers with where everything stands.
     Report(oneshot::Sender<Report>),
+    /// Somebody wants to know more, of some executions.
+    Outlook(Scope, oneshot::Sender<Outlook>),
 }
 
 #[derive(Debug)]
@@ -79,6 +82,8 @@ pub struct Report {
     pub tally: Tally,
     pub in_trouble: usize,
     pub backlog: usize,
+    /// What is known is about as new as the pace allows.
+    pub fresh: bool,
 }
 
 /// How the watch ended, and where everything stood.
@@ -205,13 +210,18 @@ impl Task {
     }
 
     fn report(&self) -> Report {
-        Report { tally: self.watcher.tally(), in_trouble: self.watcher.in_trouble(), backlog: self.watcher.backlog() }
+        Report {
+            tally: self.watcher.tally(),
+            in_trouble: self.watcher.in_trouble(),
+            backlog: self.watcher.backlog(),
+            fresh: self.listed && self.watcher.is_fresh(self.now()),
+        }
     }
 
     fn told(&mut self, command: Command) {
         match command {
             // A sign of life is given whatever the state is doing; all else waits for the list, which it may concern.
-            Command::Report(_) => {}
+            Command::Report(_) | Command::Outlook(..) => {}
             command if self.loading => return self.defer(command),
             _ => {}
         }
@@ -231,6 +241,7 @@ impl Task {
             }
             // Who asked may have stopped waiting.
             Command::Report(answer) => drop(answer.send(self.report())),
+            Command::Outlook(scope, answer) => drop(answer.send(self.watcher.outlook(&scope, self.now()))),
         }
     }
 
@@ -277,15 +288,17 @@ impl Task {
         for action in actions {
             let store = self.world.store.clone();
             let routes = Arc::clone(&self.world.routes);
+            let attention = Arc::clone(self.watcher.attention());
             match action {
                 Action::ReadCredentials => {}
                 Action::Fetch { mut sent, id } => {
                     self.watcher.stamp(&mut sent);
                     let fetch = Arc::clone(&self.world.fetch);
                     let credentials = self.credentials.clone();
+                    let question = Question::Execution(id);
                     self.under_way.spawn(async move {
                         let result = match credentials {
-                            Some(credentials) => fetch.get(&id, &credentials).await,
+                            Some(credentials) => fetch.ask(&question, &credentials).await,
                             None => {
                                 Err(crate::velt::error::Transport::Other("there are no credentials to send".into()))
                             }
@@ -299,7 +312,14 @@ impl Task {
                 }
                 Action::Observe { sent, subject, answer, fingerprint } => {
                     self.under_way.spawn(async move {
-                        let observed = observe::observe(&subject, &answer, fingerprint, &routes, &store).await?;
+                        let observed =
+                            observe::observe(&subject, &answer, fingerprint, &attention, &routes, &store).await?;
+                        Ok(Done::Observed(sent, observed))
+                    });
+                }
+                Action::Look { sent, subject, fingerprint } => {
+                    self.under_way.spawn(async move {
+                        let observed = observe::look(&subject, fingerprint, &attention, &routes, &store).await?;
                         Ok(Done::Observed(sent, observed))
                     });
                 }

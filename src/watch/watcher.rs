@@ -3,19 +3,22 @@
 //! [`Watcher`] decides and never waits; `run.rs` waits and never decides. Nothing here knows how a sink delivers.
 
 mod listing;
+mod outlook;
 mod setbacks;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tracing::{debug, info, warn};
 
+use self::outlook::Deaf;
 use super::{
+    attention::{Attention, Look},
     budget::Budget,
     fleet::{Fleet, Tally, Watched},
     gate::{Gate, Permit},
     observe::{Observed, Subject, found_again},
     schedule::{Schedule, Slot},
-    troubles::{Say, Troubles},
+    troubles::{Say, Troubles, WORDS_MAX},
 };
 use crate::{
     clock::Time,
@@ -45,6 +48,7 @@ pub enum Mode {
 pub struct Settings {
     pub poll: Poll,
     pub not_found_grace: Duration,
+    pub attention: Arc<Attention>,
     /// The state outlives the process: another command can look into it.
     pub keeps_state: bool,
     pub mode: Mode,
@@ -66,6 +70,9 @@ pub enum Ending {
 /// One pass tries a read that fails in passing this often again, within this time.
 const ONCE_RETRIES: u32 = 3;
 const ONCE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// An answer may take its time: a read is not old before this, however fast the pace is.
+const FRESH_FOR: Duration = Duration::from_secs(10);
 
 /// So many commits may wait for a store that fails; then polling waits too, since each of them holds a snapshot.
 const COMMITS_MAX: usize = 1024;
@@ -99,6 +106,12 @@ pub enum Action {
         sent: Sent,
         subject: Subject,
         answer: Answer,
+        fingerprint: Fingerprint,
+    },
+    /// The body of the last read again: whether something has stayed as it is for too long.
+    Look {
+        sent: Sent,
+        subject: Subject,
         fingerprint: Fingerprint,
     },
     Abandon {
@@ -136,8 +149,10 @@ pub struct Watcher {
     /// An execution has ever been read.
     any_read: bool,
     last_success: Duration,
-    /// Since when nobody has answered a question: a quota or a failure came instead.
-    deaf_since: Option<Duration>,
+    /// Nobody has answered a question for a while: a quota or a failure came instead.
+    deaf: Option<Deaf>,
+    /// The credentials are refused.
+    refused_since: Option<Duration>,
     /// One pass: executions that could not be read.
     unread: usize,
     /// One pass: not found for longer than the grace, and given up as soon as somebody else can be read.
@@ -168,7 +183,8 @@ impl Watcher {
             readable: false,
             any_read: false,
             last_success: Duration::ZERO,
-            deaf_since: None,
+            deaf: None,
+            refused_since: None,
             unread: 0,
             overdue: vec![],
             cut_short: None,
@@ -181,6 +197,10 @@ impl Watcher {
         self.fleet.tally()
     }
 
+    pub fn attention(&self) -> &Arc<Attention> {
+        &self.settings.attention
+    }
+
     /// How many executions can't be read at present.
     pub fn in_trouble(&self) -> usize {
         self.troubles.count()
@@ -188,6 +208,17 @@ impl Watcher {
 
     pub fn backlog(&self) -> usize {
         self.schedule.backlog()
+    }
+
+    /// Whether somebody was read about as lately as the pace allows, and nobody waits for their turn for much longer than the budget
+    /// makes them; an empty fleet is.
+    pub fn is_fresh(&self, now: Now) -> bool {
+        let watching = self.fleet.tally().watching;
+        let slack = (self.settings.poll.pace.max() * 2).max(FRESH_FOR);
+        let per_request = self.settings.poll.rate_limit.interval();
+        let read = self.any_read && now.elapsed.saturating_sub(self.last_success) <= slack.saturating_add(per_request);
+        let late = self.schedule.latest(now.elapsed) <= slack.saturating_add(self.patience().saturating_mul(2));
+        watching == 0 || (read && late)
     }
 
     /// What has been decided since the last call.
@@ -318,7 +349,10 @@ impl Watcher {
             return self.release(sent.slot);
         }
         let subject = subject(sent.slot, watched, now);
-        if watched.fingerprint == Some(fingerprint) {
+        if watched.fingerprint == Some(fingerprint) && watched.look.is_due(now.wall) {
+            self.committing += 1;
+            self.actions.push(Action::Look { sent, subject, fingerprint });
+        } else if watched.fingerprint == Some(fingerprint) {
             if subject.was_not_found {
                 self.write(vec![found_again(&subject.id)]);
             }
@@ -335,8 +369,9 @@ impl Watcher {
         let slot = sent.slot;
         match observed {
             Observed::Trouble(trouble) => self.failed(sent, &trouble, now),
-            Observed::Same { fingerprint } => {
+            Observed::Same { fingerprint, look } => {
                 self.read(sent, now);
+                self.look_at(slot, look);
                 self.unchanged(slot, fingerprint, now);
             }
             Observed::Stale { contradicts } => {
@@ -349,25 +384,25 @@ impl Watcher {
                     watched.fingerprint = None;
                 }
                 // Counted as its own trouble, so that a replica that lags is said once.
-                match self.troubles.failed(slot, "stale", false, now.elapsed) {
-                    Say::Name => {
-                        warn!(execution = %id, "a stale read was dropped: {}", plain::escape(&contradicts));
-                    }
+                let words = format!("a stale read was dropped: {}", plain::escape(&contradicts));
+                match self.troubles.failed(slot, "stale", &words, false, now.elapsed) {
+                    Say::Name => warn!(execution = %id, "{words}"),
                     Say::SumUp => warn!("more executions have stale reads; they are dropped"),
                     Say::Nothing => debug!(execution = %id, "another stale read was dropped"),
                 }
                 self.pass(slot);
                 self.again(slot, self.settings.poll.pace.initial(), now);
             }
-            Observed::Changed { fingerprint, standing, events } => {
+            Observed::Changed { fingerprint, standing, events, look } => {
                 self.read(sent, now);
                 let Some(watched) = self.fleet.get_mut(slot) else { return };
                 debug!(execution = %watched.id, events, "changed");
                 watched.fingerprint = Some(fingerprint);
                 watched.set_interval(self.settings.poll.pace.initial());
+                watched.look = look;
                 self.fleet.set_standing(slot, standing);
                 self.pass(slot);
-                self.again(slot, self.settings.poll.pace.initial(), now);
+                self.again_in_time(slot, self.settings.poll.pace.initial(), now);
             }
         }
     }
@@ -404,7 +439,7 @@ impl Watcher {
         }
         self.any_read = true;
         self.last_success = now.elapsed;
-        self.deaf_since = None;
+        self.deaf = None;
         for news in self.gate.accepted(sent.at, true) {
             self.tell(news, now);
         }
@@ -439,7 +474,13 @@ impl Watcher {
         let wait = watched.interval();
         watched.set_interval(pace.next(wait));
         self.pass(slot);
-        self.again(slot, wait, now);
+        self.again_in_time(slot, wait, now);
+    }
+
+    fn look_at(&mut self, slot: Slot, look: Look) {
+        if let Some(watched) = self.fleet.get_mut(slot) {
+            watched.look = look;
+        }
     }
 
     // --- when again ---
@@ -453,10 +494,21 @@ impl Watcher {
 
     /// Due again after `wait`, spread by jitter.
     fn again(&mut self, slot: Slot, wait: Duration, now: Now) {
-        let Some(watched) = self.fleet.get(slot) else { return };
-        let seed = xxhash_rust::xxh3::xxh3_64_with_seed(watched.id.as_str().as_bytes(), self.polls);
-        let wait = self.settings.poll.pace.jittered(wait, seed);
+        let wait = self.jittered(slot, wait);
         self.again_exactly(slot, wait, now);
+    }
+
+    /// The same, but no later than something may have stayed as it is for too long: only a read can confirm it.
+    fn again_in_time(&mut self, slot: Slot, wait: Duration, now: Now) {
+        let wait = self.jittered(slot, wait);
+        let ahead = self.fleet.get(slot).and_then(|watched| watched.look.ahead(now.wall));
+        self.again_exactly(slot, ahead.map_or(wait, |ahead| wait.min(ahead)), now);
+    }
+
+    fn jittered(&self, slot: Slot, wait: Duration) -> Duration {
+        let Some(watched) = self.fleet.get(slot) else { return wait };
+        let seed = xxhash_rust::xxh3::xxh3_64_with_seed(watched.id.as_str().as_bytes(), self.polls);
+        self.settings.poll.pace.jittered(wait, seed)
     }
 
     fn again_exactly(&mut self, slot: Slot, wait: Duration, now: Now) {
