@@ -11,6 +11,7 @@ use crate::journal::{Got, Sent};
 const CUT_OFF: f64 = 0.998;
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, learnt at another moment")]
 pub(super) struct Item {
     pub(super) id: String,
     pub(super) json: Arc<str>,
