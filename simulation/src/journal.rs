@@ -68,6 +68,7 @@ pub(crate) enum Fact {
     },
     Printed {
         sink: usize,
+        began: Duration,
         lines: Vec<String>,
         whole: usize,
     },
@@ -209,7 +210,7 @@ impl fmt::Display for Fact {
                 parcel.iter().try_for_each(|sent| write!(f, " {}", short(&sent.json)))
             }
             Self::Got { sink, first, got } => write!(f, "sink {sink:<3} answers for delivery {first}: {got:?}"),
-            Self::Printed { sink, lines, whole } => {
+            Self::Printed { sink, lines, whole, .. } => {
                 write!(f, "sink {sink:<3} printed {whole} of {}:", lines.len())?;
                 lines.iter().try_for_each(|line| write!(f, " {}", short(line)))
             }

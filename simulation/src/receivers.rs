@@ -142,11 +142,12 @@ impl Press for Printer {
             if !universe.alive() {
                 return std::future::pending().await;
             }
+            let began = universe.now();
             sleep(universe.draw(|rng| Duration::from_millis([0, 1, 50, 3_000][rng.usize(..4)]))).await;
             let whole =
                 if universe.strikes(0.05) { universe.draw(|rng| rng.usize(..=lines.len())) } else { lines.len() };
             let error = (whole < lines.len()).then_some(io::ErrorKind::WouldBlock);
-            universe.note(Fact::Printed { sink: self.sink, lines, whole });
+            universe.note(Fact::Printed { sink: self.sink, began, lines, whole });
             if !universe.alive() {
                 return std::future::pending().await;
             }

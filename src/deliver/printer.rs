@@ -55,6 +55,10 @@ impl Printer {
             committed.look();
             let batch = self.oldest().await?;
             let Some(printing) = self.printing() else { return Err(Stop) };
+            if self.phase() == Phase::Leaving {
+                // Ordered while the state was asked, which may have taken long: nothing new begins.
+                continue;
+            }
             if batch.is_empty() {
                 self.idle(&mut committed).await?;
                 continue;

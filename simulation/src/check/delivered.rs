@@ -69,6 +69,8 @@ struct SinkNow {
     /// It was busy with as much as it may at this moment, or in trouble.
     troubled: Duration,
     changed: Duration,
+    /// It left the configuration.
+    left: Duration,
     trouble: Trouble,
 }
 
@@ -320,8 +322,16 @@ impl<'a> Delivered<'a> {
         Ok(())
     }
 
-    fn printed(&mut self, sink: usize, lines: &[String], whole: usize, at: Duration) -> Result<(), String> {
-        if !self.configured.contains(&sink) {
+    fn printed(
+        &mut self,
+        sink: usize,
+        began: Duration,
+        lines: &[String],
+        whole: usize,
+        at: Duration,
+    ) -> Result<(), String> {
+        // What has begun when the sink leaves goes on to its end.
+        if !self.configured.contains(&sink) && began > self.sinks[sink].left {
             return Err(format!("sink {sink} prints, and is not configured any more"));
         }
         for line in &lines[..whole] {
@@ -431,8 +441,16 @@ impl Promise for Delivered<'_> {
                 self.stopped.clear();
             }
             Fact::Reloaded(sinks) => {
-                self.configured.clone_from(sinks);
                 self.stopped.clear();
+                for sink in sinks.iter().filter(|sink| !self.configured.contains(sink)) {
+                    // It has returned before its end: what was under way is given up, and what was not durable yet comes again.
+                    self.sinks[*sink] = SinkNow::default();
+                    self.lanes.range_mut((*sink, 0)..(*sink + 1, 0)).flat_map(|(_, items)| items).for_each(Item::born);
+                }
+                for sink in self.configured.iter().filter(|sink| !sinks.contains(sink)) {
+                    self.sinks[*sink].left = at;
+                }
+                self.configured.clone_from(sinks);
                 for sink in &mut self.sinks {
                     sink.changed = at;
                     sink.trouble = Trouble::default();
@@ -478,7 +496,7 @@ impl Promise for Delivered<'_> {
                 .tried(*sink, parcel, *attempts, message.as_ref(), at)
                 .map_err(|what| format!("sink {sink}: {what}"))?,
             Fact::Got { sink, first, got } => self.got(*sink, *first, got, at)?,
-            Fact::Printed { sink, lines, whole } => self.printed(*sink, lines, *whole, at)?,
+            Fact::Printed { sink, began, lines, whole } => self.printed(*sink, *began, lines, *whole, at)?,
             Fact::Drained => self.drained = true,
             _ => {}
         }

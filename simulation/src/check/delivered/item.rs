@@ -12,6 +12,7 @@ const CUT_OFF: f64 = 0.998;
 
 #[expect(clippy::struct_excessive_bools, reason = "facts that hold independently of each other, each asked for alone")]
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, learnt at another moment")]
 pub(super) struct Item {
     pub(super) id: String,
     pub(super) json: Arc<str>,
