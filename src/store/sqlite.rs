@@ -1,12 +1,12 @@
 //! The state in SQLite: one file in WAL mode, synced at every commit.
 //!
 //! `open.rs` says whom it lets in, `executions.rs` what is remembered, `outbox.rs` what is still to be told, `dead.rs` what
-//! could not be, `columns.rs` how our types
-//! stand in columns. No other file of the program knows SQL. A file that can't be used is never replaced and never repaired.
+//! could not be, `columns.rs` how our types stand in columns, `log.rs` whether a log that was left behind is whole. No other file of the program knows SQL. A file that can't be used is never replaced and never repaired.
 
 mod columns;
 mod dead;
 mod executions;
+mod log;
 mod open;
 mod outbox;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The state as the rest of the program meets it: through the trait, on real files where files matter.
 
 mod dead;
+mod log;
 mod opening;
 mod order;
 mod outbox;
