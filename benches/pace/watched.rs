@@ -1,7 +1,7 @@
 //! The real watcher over a fleet: its own loop, store and budget under a paused clock, on one thread.
 
 use std::{
-    sync::{Arc, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -50,7 +50,7 @@ async fn live(truth: &Arc<Truth>, fleet: &Fleet, poll: &Poll, latency_ms: [u64; 
         latency_ms,
         window: fleet.window(),
         asked: AtomicU64::new(0),
-        get: AtomicU64::new(0),
+        counts: Mutex::default(),
     });
     let world = World {
         origin: "https://api.example".into(),
@@ -64,6 +64,7 @@ async fn live(truth: &Arc<Truth>, fleet: &Fleet, poll: &Poll, latency_ms: [u64; 
         poll: poll.clone(),
         not_found_grace: Duration::from_secs(120),
         keeps_state: true,
+        attention: Arc::default(),
         mode: Mode::Forever,
     };
     let (commands, inbox) = mpsc::channel(4);
