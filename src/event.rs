@@ -14,6 +14,9 @@ use crate::{
     velt::model::{ExecutionId, ExecutionStatus, Failure, StepStatus},
 };
 
+/// The types of the engine's stream that no snapshot shows.
+pub const ENGINE_FACTS: [&str; 3] = ["group.quorum-met", "loop.iteration-started", "loop.exhausted"];
+
 /// What happened. Prints as the event's `type`, for example `step.waiting`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -27,6 +30,8 @@ pub enum Kind {
     Inconsistent,
     /// A sample, to try a sink with.
     Test,
+    /// What only the engine's own stream tells, as it spells it: one of [`ENGINE_FACTS`].
+    Engine(Arc<str>),
     /// A type written by another version of this program, kept as it was spelled.
     Other(Arc<str>),
 }
@@ -39,7 +44,7 @@ impl fmt::Display for Kind {
             Self::Abandoned => f.write_str("watch.abandoned"),
             Self::Inconsistent => f.write_str("watch.inconsistent"),
             Self::Test => f.write_str("watch.test"),
-            Self::Other(text) => f.write_str(text),
+            Self::Engine(text) | Self::Other(text) => f.write_str(text),
         }
     }
 }
@@ -52,6 +57,7 @@ impl From<&str> for Kind {
             Some(("watch", "abandoned")) => Self::Abandoned,
             Some(("watch", "inconsistent")) => Self::Inconsistent,
             Some(("watch", "test")) => Self::Test,
+            _ if ENGINE_FACTS.contains(&text) => Self::Engine(text.into()),
             _ => Self::Other(text.into()),
         }
     }
@@ -91,6 +97,17 @@ impl EventId {
     pub fn new(execution: &ExecutionId, step_id: Option<&str>, kind: &Kind, entry: u32) -> Self {
         let mut hash = Sha256::new();
         for part in [execution.as_str(), step_id.unwrap_or_default(), &kind.to_string(), &entry.to_string()] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self(format!("evt_{}", plain::hex(&hash.finalize()[..16])).into())
+    }
+
+    /// The id of what only the engine's stream told, by the engine's own id for it.
+    pub fn of_engine(execution: &ExecutionId, event_id: &str) -> Self {
+        let mut hash = Sha256::new();
+        // Three parts and not four: never the question that [`new`](Self::new) asks.
+        for part in [execution.as_str(), "engine", event_id] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
@@ -157,6 +174,19 @@ pub struct Data {
     /// Why, for `watch.*` events that have a why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Box<str>>,
+    /// Where the engine's stream told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
+}
+
+/// An event's place in the engine's stream and, for what only the stream tells, the scalars it came with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Engine {
+    pub event_id: Box<str>,
+    pub seq: u64,
+    #[serde(flatten)]
+    pub facts: BTreeMap<Box<str>, serde_json::Value>,
 }
 
 /// A step as an event tells it.
@@ -261,6 +291,8 @@ mod tests {
             "watch.stalled",
             "watch.test",
             "group.quorum-met",
+            "loop.exhausted",
+            "loop.rewound",
             "odd",
         ] {
             assert_eq!(Kind::from(text).to_string(), text);
@@ -277,10 +309,11 @@ mod tests {
     }
 
     /// The wire format, as receivers have it: what was once written reads back and is written the same for ever.
-    const GOLDEN: [&str; 3] = [
+    const GOLDEN: [&str; 4] = [
         r#"{"id":"evt_5d1f9f2c3c0f0f6f8f0d7d4f4c8b2a11","type":"step.waiting","timestamp":"2026-11-23T16:04:06.115Z","data":{"executionId":"exec_1","definitionId":"marketing-copy-approval","definitionVersion":1,"correlationId":"corr_campaign_42","label":"Q2 launch copy","sequence":3,"from":"running","to":"waiting","step":{"stepId":"step_human-legal_1_a","nodeId":"human-legal","nodeType":"human","groupId":"parallel-review","startedAt":"2026-11-23T16:04:05.000Z","completedAt":null,"decision":null,"error":null},"execution":{"status":"running","startedAt":"2026-11-23T16:04:00.000Z","completedAt":null,"cancelledAt":null,"failureReason":null,"steps":{"total":4,"completed":1,"running":1,"waiting":2}},"observedAt":"2026-11-23T16:04:06.115Z","previousObservedAt":"2026-11-23T16:04:04.000Z","initial":false,"final":false}}"#,
         r#"{"id":"evt_0123456789abcdef0123456789abcdef","type":"execution.failed","timestamp":"2026-11-23T16:05:00.000Z","data":{"executionId":"exec_1","definitionId":null,"definitionVersion":null,"correlationId":null,"label":null,"sequence":9,"from":"running","to":"failed","execution":{"status":"failed","startedAt":null,"completedAt":"2026-11-23T16:05:00.000Z","cancelledAt":null,"failureReason":{"code":"STEP_FAILED","message":"agent-publish failed"},"steps":{"total":0}},"observedAt":"2026-11-23T16:05:01.000Z","previousObservedAt":null,"initial":true,"final":true}}"#,
         r#"{"id":"evt_fedcba9876543210fedcba9876543210","type":"watch.abandoned","timestamp":"2026-11-23T16:05:00.000Z","data":{"executionId":"exec_2","definitionId":null,"definitionVersion":null,"correlationId":null,"label":null,"sequence":1,"from":null,"to":null,"execution":null,"observedAt":"2026-11-23T16:05:00.000Z","previousObservedAt":null,"initial":false,"final":true,"reason":"not-found"}}"#,
+        r#"{"id":"evt_00112233445566778899aabbccddeeff","type":"group.quorum-met","timestamp":"2026-11-23T16:05:00.000Z","data":{"executionId":"exec_1","definitionId":null,"definitionVersion":null,"correlationId":null,"label":null,"sequence":4,"from":null,"to":null,"execution":null,"observedAt":"2026-11-23T16:05:00.000Z","previousObservedAt":null,"initial":false,"final":false,"engine":{"eventId":"evt_1_a","seq":12,"groupId":"parallel-review","quorum":2}}}"#,
     ];
 
     #[test]

@@ -74,13 +74,14 @@ fn settings(config: &Config, out: &mut impl Write) -> std::io::Result<()> {
     )?;
     writeln!(
         out,
-        "poll            every {} to {}, growing by {}, jitter {}; {} requests/s, {} at once",
+        "poll            every {} to {}, growing by {}, jitter {}; {} requests/s, {} at once; events {}",
         say(poll.pace.initial()),
         say(poll.pace.max()),
         poll.pace.multiplier(),
         poll.pace.jitter(),
         poll.rate_limit.per_second(),
-        poll.max_in_flight
+        poll.max_in_flight,
+        poll.events
     )?;
     writeln!(out, "watch           not_found_grace {}", say(watch.not_found_grace))?;
     match &state.path {

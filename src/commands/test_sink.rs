@@ -132,6 +132,7 @@ fn sample(sink: &SinkName, now: Time, unique: &str) -> Delivery {
             initial: false,
             is_final: false,
             reason: None,
+            engine: None,
         },
     };
     Delivery {

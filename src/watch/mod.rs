@@ -5,6 +5,7 @@ pub mod diff;
 pub mod fleet;
 pub mod gate;
 pub mod list;
+pub mod merge;
 pub mod observe;
 pub mod run;
 pub mod schedule;

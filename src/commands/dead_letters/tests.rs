@@ -33,6 +33,7 @@ fn observed(execution: &str, label: &str, sinks: &[&str]) -> Write {
             initial: false,
             is_final: false,
             reason: Some("not-found".into()),
+            engine: None,
         },
     };
     Write::Observed(Box::new(Observation {

@@ -29,6 +29,7 @@ fn step(name: &str, status: StepStatus, told_at: i64) -> RememberedStep {
         decision: None,
         error: None,
         entries: BTreeMap::new(),
+        waits_recorded: 0,
         told_at: at(told_at),
         disputed: false,
     }
@@ -60,6 +61,7 @@ fn observed(id: &str, label: Option<&str>, standing: Standing, steps: Vec<Rememb
             initial: true,
             is_final: false,
             reason: None,
+            engine: None,
         },
     };
     let execution_memory = RememberedExecution {

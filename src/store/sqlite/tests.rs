@@ -48,6 +48,7 @@ pub(in crate::store) fn event(execution: &ExecutionId, sequence: u64, now: Time)
             initial: false,
             is_final: false,
             reason: None,
+            engine: None,
         },
     }
 }

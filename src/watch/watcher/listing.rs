@@ -115,6 +115,7 @@ impl Watcher {
     /// Other settings from now on; executions keep the pace they have reached.
     pub fn reconfigure(&mut self, settings: Settings) {
         self.budget.set_rate(settings.poll.rate_limit);
+        self.streams.reopen();
         self.settings = settings;
     }
 
@@ -123,6 +124,7 @@ impl Watcher {
         self.generation += 1;
         self.readable = false;
         self.gate.credentials_changed(now.elapsed);
+        self.streams.reopen();
         let ids = self.abandoned();
         if !ids.is_empty() {
             info!("the credentials have changed: {} given up before are polled again", ids.len());
