@@ -7,6 +7,7 @@ pub mod gate;
 pub mod list;
 pub mod merge;
 pub mod observe;
+pub mod outlook;
 pub mod run;
 pub mod schedule;
 mod troubles;

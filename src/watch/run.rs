@@ -19,6 +19,7 @@ use super::{
     fleet::Tally,
     list::Entry,
     observe::{self, Observed, Subject},
+    outlook::{Outlook, Scope},
     schedule::Slot,
     watcher::{Action, Ending, Fetched, Now, Paged, Sent, Settings, Watcher},
 };
@@ -65,6 +66,8 @@ pub enum Command {
     Reconfigure(Box<Reconfigured>),
     /// A sign of life: a turn of the loop. Answers with where everything stands.
     Report(oneshot::Sender<Report>),
+    /// Somebody wants to know more, of some executions.
+    Outlook(Scope, oneshot::Sender<Outlook>),
 }
 
 #[derive(Debug)]
@@ -217,7 +220,7 @@ impl Task {
     fn told(&mut self, command: Command) {
         match command {
             // A sign of life is given whatever the state is doing; all else waits for the list, which it may concern.
-            Command::Report(_) => {}
+            Command::Report(_) | Command::Outlook(..) => {}
             command if self.loading => return self.defer(command),
             _ => {}
         }
@@ -237,6 +240,7 @@ impl Task {
             }
             // Who asked may have stopped waiting.
             Command::Report(answer) => drop(answer.send(self.report())),
+            Command::Outlook(scope, answer) => drop(answer.send(self.watcher.outlook(&scope, self.now()))),
         }
     }
 

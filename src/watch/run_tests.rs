@@ -69,11 +69,7 @@ impl Fetch for Api {
         credentials: &'a Credentials,
     ) -> Pin<Box<dyn Future<Output = Result<Answer, Transport>> + Send + 'a>> {
         use secrecy::ExposeSecret;
-        let id = match question {
-            Question::Execution(id) => id.to_string(),
-            Question::Events { id, since } => format!("{id}#{since}"),
-            Question::List(_) => unreachable!("nothing else is asked"),
-        };
+        let id = streams::key(question);
         Box::pin(async move {
             let reply = {
                 let mut script = self.script();
@@ -598,3 +594,6 @@ async fn one_pass_does_not_wait_out_requests_that_hang() {
     assert_eq!(watch.ended().await.ending, Ending::Unreachable);
     assert!(began.elapsed() < Duration::from_secs(21), "{:?}", began.elapsed());
 }
+
+#[path = "outlook_tests.rs"]
+mod outlook;

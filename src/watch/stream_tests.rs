@@ -2,6 +2,15 @@ use serde_json::Value;
 
 use super::*;
 
+/// What the script answers a question by: an execution's id, and with `#since` a page of its stream.
+pub(super) fn key(question: &Question) -> String {
+    match question {
+        Question::Execution(id) => id.to_string(),
+        Question::Events { id, since } => format!("{id}#{since}"),
+        Question::List(_) => unreachable!("nothing else is asked"),
+    }
+}
+
 /// Like [`calm`], with the engine's stream.
 fn attentive(mode: Mode) -> Settings {
     let settings = calm(mode);
