@@ -168,6 +168,7 @@ fn is_wait(recorded: &Recorded) -> bool {
 }
 
 /// Sorts what the stream tells of one step.
+#[expect(clippy::struct_excessive_bools, reason = "facts that hold independently of each other, each asked for alone")]
 struct Sorter<'a> {
     status: &'a StepStatus,
     /// The snapshot shows an entry into waiting that has not been told.

@@ -1,3 +1,5 @@
+use std::fmt::Write;
+
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -336,7 +338,7 @@ impl Truth {
         let mut text = if over { "completed" } else { "running" }.to_owned();
         for (step, statuses) in self.steps.iter().enumerate() {
             if let Some((_, status)) = statuses.iter().rev().find(|(moment, _)| *moment <= at) {
-                text.push_str(&format!(" s{step}={status}"));
+                write!(text, " s{step}={status}").unwrap();
             }
         }
         text
