@@ -34,7 +34,8 @@ const TRIES: u32 = 3;
 
 /// So many failures in a row, over all executions, and nobody asks for a while; a refusal before any success counts for all of them.
 const FAILURES: u32 = 3;
-const SHUT_FOR: Duration = Duration::from_secs(60);
+const SHUT_FOR: Duration = Duration::from_secs(5);
+const SHUT_FOR_REFUSAL: Duration = Duration::from_secs(60);
 const SHUT_FOR_MAX: Duration = Duration::from_secs(3_600);
 
 /// A page that came back, or did not.
@@ -110,7 +111,8 @@ impl Streams {
             return false;
         }
         let news = self.shut_for.is_zero();
-        self.shut_for = (self.shut_for * 2).clamp(SHUT_FOR, SHUT_FOR_MAX);
+        let least = if refused { SHUT_FOR_REFUSAL } else { SHUT_FOR };
+        self.shut_for = (self.shut_for * 2).clamp(least, SHUT_FOR_MAX);
         self.shut_until = now + self.shut_for;
         news
     }
