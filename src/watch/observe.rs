@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    attention::{Attended, Attention, Look, attend},
     diff::{self, Diff, Reading, Told},
     merge::{self, StreamRead},
     schedule::Slot,
@@ -37,9 +38,9 @@ pub struct Subject {
 #[derive(Debug)]
 pub enum Observed {
     /// Committed, with this many events.
-    Changed { fingerprint: Option<Fingerprint>, standing: Standing, events: usize },
-    /// Nothing to tell.
-    Same { fingerprint: Option<Fingerprint> },
+    Changed { fingerprint: Option<Fingerprint>, standing: Standing, events: usize, look: Look },
+    /// No change; at most it was told that there is none.
+    Same { fingerprint: Option<Fingerprint>, look: Look },
     /// Nothing is committed yet: the engine's stream is to be read first.
     ReadOn(Box<Unread>),
     /// Dropped: the API contradicts what it said before.
@@ -81,6 +82,7 @@ pub async fn observe(
     answer: &Answer,
     fingerprint: Fingerprint,
     read_on: bool,
+    attention: &Attention,
     routes: &Routes,
     store: &Handle,
 ) -> Result<Observed, StoreError> {
@@ -95,7 +97,7 @@ pub async fn observe(
     if read_on {
         return Ok(Observed::ReadOn(Box::new(unread)));
     }
-    commit(subject, unread, None, routes, store).await
+    commit(subject, unread, None, attention, routes, store).await
 }
 
 /// Compares what was read, and what the stream told beside it, with what is remembered, and commits the difference.
@@ -103,6 +105,7 @@ pub async fn commit(
     subject: &Subject,
     unread: Unread,
     stream: Option<StreamRead>,
+    attention: &Attention,
     routes: &Routes,
     store: &Handle,
 ) -> Result<Observed, StoreError> {
@@ -118,16 +121,19 @@ pub async fn commit(
     let looked_at = |memory: &Memory| (!cut_short && !merge::unsettled(memory)).then_some(fingerprint);
     let (memory, told, fingerprint, observed) = match diff {
         Diff::Same { memory } => {
+            let Attended { memory, told, next } = attend(memory, false, attention, &subject.reading());
             let fingerprint = looked_at(&memory);
-            (memory, vec![], fingerprint, Observed::Same { fingerprint })
+            (memory, told, fingerprint, Observed::Same { fingerprint, look: next })
         }
         // The same body must be looked at again: only repetition makes it credible.
         Diff::Stale { memory, contradicts } => (memory, vec![], None, Observed::Stale { contradicts }),
-        Diff::Changed { memory, told } => {
+        Diff::Changed { memory, mut told } => {
+            let Attended { memory, told: due, next } = attend(memory, true, attention, &subject.reading());
+            told.extend(due);
             let standing = diff::standing(&memory);
             let events = told.len();
             let fingerprint = looked_at(&memory);
-            (memory, told, fingerprint, Observed::Changed { fingerprint, standing, events })
+            (memory, told, fingerprint, Observed::Changed { fingerprint, standing, events, look: next })
         }
     };
     // What no event speaks of and the memory doesn't hold is no reason to write.
@@ -161,6 +167,30 @@ pub async fn page(
         Some(trouble) => Err(trouble),
         None => read_events(id, since, &answer),
     }
+}
+
+/// A read whose body is the last one again: looks whether it has stayed so for too long. Without anything to tell nothing is written.
+pub async fn look(
+    subject: &Subject,
+    fingerprint: Fingerprint,
+    attention: &Attention,
+    routes: &Routes,
+    store: &Handle,
+) -> Result<Observed, StoreError> {
+    let old = recall(store, &subject.id).await?;
+    let Attended { memory, told, next } = attend(old, false, attention, &subject.reading());
+    let mut writes = vec![];
+    if !told.is_empty() {
+        let observation = observation(subject, Standing::Watching, memory, Some(fingerprint), told, routes);
+        writes.push(Write::Observed(Box::new(observation)));
+    }
+    if subject.was_not_found {
+        writes.push(found_again(&subject.id));
+    }
+    if !writes.is_empty() {
+        store.persist(writes).await?;
+    }
+    Ok(Observed::Same { fingerprint: Some(fingerprint), look: next })
 }
 
 /// Gives an ID up: tells it and remembers it, together.

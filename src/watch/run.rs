@@ -82,6 +82,8 @@ pub struct Report {
     pub tally: Tally,
     pub in_trouble: usize,
     pub backlog: usize,
+    /// What is known is about as new as the pace allows.
+    pub fresh: bool,
 }
 
 /// How the watch ended, and where everything stood.
@@ -214,7 +216,12 @@ impl Task {
     }
 
     fn report(&self) -> Report {
-        Report { tally: self.watcher.tally(), in_trouble: self.watcher.in_trouble(), backlog: self.watcher.backlog() }
+        Report {
+            tally: self.watcher.tally(),
+            in_trouble: self.watcher.in_trouble(),
+            backlog: self.watcher.backlog(),
+            fresh: self.listed && self.watcher.is_fresh(self.now()),
+        }
     }
 
     fn told(&mut self, command: Command) {
@@ -288,6 +295,7 @@ impl Task {
         for action in actions {
             let store = self.world.store.clone();
             let routes = Arc::clone(&self.world.routes);
+            let attention = Arc::clone(self.watcher.attention());
             match action {
                 Action::ReadCredentials => {}
                 Action::Fetch { mut sent, id } => {
@@ -312,7 +320,8 @@ impl Task {
                 Action::Observe { sent, subject, answer, fingerprint, read_on } => {
                     self.under_way.spawn(async move {
                         let observed =
-                            observe::observe(&subject, &answer, fingerprint, read_on, &routes, &store).await?;
+                            observe::observe(&subject, &answer, fingerprint, read_on, &attention, &routes, &store)
+                                .await?;
                         Ok(Done::Observed(sent, subject, observed))
                     });
                 }
@@ -326,7 +335,13 @@ impl Task {
                 }
                 Action::Commit { sent, subject, unread, stream } => {
                     self.under_way.spawn(async move {
-                        let observed = observe::commit(&subject, *unread, stream, &routes, &store).await?;
+                        let observed = observe::commit(&subject, *unread, stream, &attention, &routes, &store).await?;
+                        Ok(Done::Observed(sent, subject, observed))
+                    });
+                }
+                Action::Look { sent, subject, fingerprint } => {
+                    self.under_way.spawn(async move {
+                        let observed = observe::look(&subject, fingerprint, &attention, &routes, &store).await?;
                         Ok(Done::Observed(sent, subject, observed))
                     });
                 }

@@ -32,6 +32,7 @@ fn step(name: &str, status: StepStatus, told_at: i64) -> RememberedStep {
         waits_recorded: 0,
         told_at: at(told_at),
         disputed: false,
+        reminded: None,
     }
 }
 
@@ -61,6 +62,9 @@ fn observed(id: &str, label: Option<&str>, standing: Standing, steps: Vec<Rememb
             initial: true,
             is_final: false,
             reason: None,
+            waiting_for: None,
+            waiting_since: None,
+            unchanged_since: None,
             engine: None,
         },
     };

@@ -45,6 +45,15 @@ pub(super) fn all(include_output: bool) -> Vec<Sample> {
             samples.push(sample(&format!("watch.{kind}"), &data));
         }
     }
+    for full in [true, false] {
+        let mut data = watch(full);
+        data.insert("unchangedSince".into(), TIME.into());
+        samples.push(sample("watch.stalled", &data));
+        let mut data = watch(full);
+        data.insert("step".into(), step(full, "waiting", false));
+        data.extend([("waitingFor".into(), "4h".into()), ("waitingSince".into(), TIME.into())]);
+        samples.push(sample("watch.reminder", &data));
+    }
     for (kind, mut engine) in [
         ("group.quorum-met", json!({"groupId": "parallel-review", "total": 3, "quorum": 2})),
         ("loop.iteration-started", json!({"loopId": "revise", "iteration": 1, "maxIterations": 3})),
@@ -181,12 +190,16 @@ mod tests {
                 | Kind::Execution(_)
                 | Kind::Abandoned
                 | Kind::Inconsistent
+                | Kind::Stalled
+                | Kind::Reminder
                 | Kind::Engine(_)
                 | Kind::Test => {}
                 Kind::Other(kind) => panic!("{kind} is no type"),
             }
         }
         let has = |kind| all(false).iter().any(|sample| Kind::from(&*sample.kind) == kind);
-        assert!(has(Kind::Test) && has(Kind::Abandoned) && has(Kind::Inconsistent));
+        for kind in [Kind::Test, Kind::Abandoned, Kind::Inconsistent, Kind::Stalled, Kind::Reminder] {
+            assert!(has(kind.clone()), "{kind}");
+        }
     }
 }
