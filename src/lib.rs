@@ -28,7 +28,8 @@
 //! 3. First deliveries come in order per execution and sink; other executions and other sinks don't wait.
 //! 4. An event's id is the same for a re-delivery, after a restart and from a second watcher; from one state the same id has the same bytes.
 //! 5. Never exactly once: a crash between a delivery and its settlement repeats it. Receivers deduplicate by `id`.
-//! 6. What happens between two polls and leaves no trace in the second snapshot is not seen.
+//! 6. What the engine's own stream recorded between two polls is told too, in its order and with its times, as far as the API answers for
+//!    it and tells it before the end (`poll.events`). What neither that nor a snapshot shows is not seen.
 //! 7. A read that contradicts a known end is dropped; a broken answer is never a change.
 //! 8. No more requests than the budget, whatever happens; every request counts.
 //! 9. Credentials go to `api.url` and nowhere else; no secret is printed, logged or stored.

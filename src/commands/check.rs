@@ -74,13 +74,14 @@ fn settings(config: &Config, environment: &Environment, out: &mut impl Write) ->
     )?;
     writeln!(
         out,
-        "poll            every {} to {}, growing by {}, jitter {}; {} requests/s, {} at once",
+        "poll            every {} to {}, growing by {}, jitter {}; {} requests/s, {} at once; events {}",
         say(poll.pace.initial()),
         say(poll.pace.max()),
         poll.pace.multiplier(),
         poll.pace.jitter(),
         poll.rate_limit.per_second(),
-        poll.max_in_flight
+        poll.max_in_flight,
+        poll.events
     )?;
     let stalled = watch.stalled_after.map_or_else(|| "off".into(), say);
     writeln!(out, "watch           not_found_grace {}, stalled_after {stalled}", say(watch.not_found_grace))?;

@@ -135,6 +135,7 @@ fn sample(sink: &SinkName, now: Time, unique: &str) -> Delivery {
             waiting_for: None,
             waiting_since: None,
             unchanged_since: None,
+            engine: None,
         },
     };
     Delivery {

@@ -129,6 +129,7 @@ impl Surroundings<'_> {
                 pace: pace(&table, Duration::from_secs(2), Duration::from_secs(120), 1.5, 0.2),
                 rate_limit: rate(&table, "rate_limit", Rate::try_new(5.0).unwrap_or(Rate::UNLIMITED)),
                 max_in_flight: in_flight(&table, 16),
+                events: table.boolean("events").unwrap_or(true),
             };
             table.finish();
             built

@@ -89,6 +89,8 @@ pub struct Poll {
     pub pace: Pace,
     pub rate_limit: Rate,
     pub max_in_flight: NonZeroUsize,
+    /// Read the engine's stream after a change: what happened between two polls.
+    pub events: bool,
 }
 
 /// Requests or messages per second; always above zero.

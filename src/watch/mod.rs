@@ -6,6 +6,7 @@ pub mod diff;
 pub mod fleet;
 pub mod gate;
 pub mod list;
+pub mod merge;
 pub mod observe;
 pub mod outlook;
 pub mod run;

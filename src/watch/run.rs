@@ -18,10 +18,10 @@ use tracing::{info, warn};
 use super::{
     fleet::Tally,
     list::Entry,
-    observe::{self, Observed},
+    observe::{self, Observed, Subject},
     outlook::{Outlook, Scope},
     schedule::Slot,
-    watcher::{Action, Ending, Fetched, Now, Sent, Settings, Watcher},
+    watcher::{Action, Ending, Fetched, Now, Paged, Sent, Settings, Watcher},
 };
 use crate::{
     clock::Clock,
@@ -106,7 +106,8 @@ pub enum Lost {
 /// Something that was under way and is done.
 enum Done {
     Fetched(Fetched),
-    Observed(Sent, Observed),
+    Observed(Sent, Subject, Observed),
+    Paged(Paged),
     GivenUp(Slot, Abandoned),
     Written,
     Listed(Vec<Entry>, HashMap<ExecutionId, Known>),
@@ -143,9 +144,14 @@ pub async fn run(
     task.read_credentials();
     let mut stopping = false;
     loop {
-        let wake = if stopping || !task.listed { None } else { task.watcher.dispatch(task.now()) };
+        let wake = match task.listed {
+            false => None,
+            // What has been shown is committed, with what happened before it; nothing else is asked.
+            true if stopping => task.watcher.read_streams(task.now()),
+            true => task.watcher.dispatch(task.now()),
+        };
         task.act();
-        if stopping && task.under_way.is_empty() {
+        if stopping && task.under_way.is_empty() && !task.watcher.reads_streams() {
             return Ok(Ended { ending: Ending::Stopped, report: task.report() });
         }
         if task.listed && !task.loading && !stopping {
@@ -258,7 +264,8 @@ impl Task {
         let now = self.now();
         match done {
             Done::Fetched(fetched) => self.watcher.fetched(fetched, now),
-            Done::Observed(sent, observed) => self.watcher.observed(&sent, observed, now),
+            Done::Observed(sent, subject, observed) => self.watcher.observed(&sent, subject, observed, now),
+            Done::Paged(paged) => self.watcher.paged(paged, now),
             Done::GivenUp(slot, why) => self.watcher.given_up(slot, why, now),
             Done::Written => self.watcher.written(),
             Done::Listed(entries, known) => {
@@ -310,17 +317,32 @@ impl Task {
                         Ok(Done::Fetched(Fetched { sent, result }))
                     });
                 }
-                Action::Observe { sent, subject, answer, fingerprint } => {
+                Action::Observe { sent, subject, answer, fingerprint, read_on } => {
                     self.under_way.spawn(async move {
                         let observed =
-                            observe::observe(&subject, &answer, fingerprint, &attention, &routes, &store).await?;
-                        Ok(Done::Observed(sent, observed))
+                            observe::observe(&subject, &answer, fingerprint, read_on, &attention, &routes, &store)
+                                .await?;
+                        Ok(Done::Observed(sent, subject, observed))
+                    });
+                }
+                Action::ReadEvents { reading, id, since, sent_at } => {
+                    let fetch = Arc::clone(&self.world.fetch);
+                    let credentials = self.credentials.clone();
+                    self.under_way.spawn(async move {
+                        let result = observe::page(&id, since, &*fetch, credentials.as_deref()).await;
+                        Ok(Done::Paged(Paged { reading, since, sent_at, result }))
+                    });
+                }
+                Action::Commit { sent, subject, unread, stream } => {
+                    self.under_way.spawn(async move {
+                        let observed = observe::commit(&subject, *unread, stream, &attention, &routes, &store).await?;
+                        Ok(Done::Observed(sent, subject, observed))
                     });
                 }
                 Action::Look { sent, subject, fingerprint } => {
                     self.under_way.spawn(async move {
                         let observed = observe::look(&subject, fingerprint, &attention, &routes, &store).await?;
-                        Ok(Done::Observed(sent, observed))
+                        Ok(Done::Observed(sent, subject, observed))
                     });
                 }
                 Action::Abandon { subject, why } => {

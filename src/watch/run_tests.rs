@@ -9,6 +9,9 @@ use std::{
 use serde_json::json;
 use tokio::{task::JoinHandle, time::sleep};
 
+#[path = "stream_tests.rs"]
+mod streams;
+
 use super::*;
 use crate::{
     clock::Time,
@@ -71,12 +74,12 @@ impl Fetch for Api {
         credentials: &'a Credentials,
     ) -> Pin<Box<dyn Future<Output = Result<Answer, Transport>> + Send + 'a>> {
         use secrecy::ExposeSecret;
-        let Question::Execution(id) = question else { unreachable!("nothing else is asked") };
+        let id = streams::key(question);
         Box::pin(async move {
             let reply = {
                 let mut script = self.script();
                 let token = credentials.auth_token.expose_secret().to_owned();
-                script.asked.push((self.clock.elapsed(), id.to_string(), token));
+                script.asked.push((self.clock.elapsed(), id.clone(), token));
                 script.in_flight += 1;
                 script.most_in_flight = script.most_in_flight.max(script.in_flight);
                 script.answers.get(id.as_str()).cloned().unwrap_or_else(|| refusal(404, "NOT_FOUND"))
@@ -124,7 +127,7 @@ struct Watch {
 
 fn calm(mode: Mode) -> Settings {
     let pace = Pace::try_new(Duration::from_secs(2), Duration::from_secs(16), 2.0, 0.0).unwrap();
-    let poll = Poll { pace, rate_limit: Rate::UNLIMITED, max_in_flight: 16.try_into().unwrap() };
+    let poll = Poll { pace, rate_limit: Rate::UNLIMITED, max_in_flight: 16.try_into().unwrap(), events: false };
     Settings { poll, not_found_grace: Duration::from_secs(60), attention: Arc::default(), keeps_state: true, mode }
 }
 

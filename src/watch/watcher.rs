@@ -5,6 +5,7 @@
 mod listing;
 mod outlook;
 mod setbacks;
+mod streams;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,10 +17,14 @@ use super::{
     budget::Budget,
     fleet::{Fleet, Tally, Watched},
     gate::{Gate, Permit},
-    observe::{Observed, Subject, found_again},
+    merge::StreamRead,
+    observe::{Observed, Subject, Unread, found_again},
     schedule::{Schedule, Slot},
     troubles::{Say, Troubles, WORDS_MAX},
 };
+pub use streams::Paged;
+use streams::Streams;
+
 use crate::{
     clock::Time,
     config::Poll,
@@ -93,6 +98,8 @@ pub struct Sent {
     probe: bool,
     /// Of the credentials it was sent with.
     generation: u64,
+    /// What follows from an answer at all has been drawn from it.
+    answered: bool,
 }
 
 /// What is to be done next.
@@ -107,6 +114,22 @@ pub enum Action {
         subject: Subject,
         answer: Answer,
         fingerprint: Fingerprint,
+        /// Not to be committed before the engine's stream has been read.
+        read_on: bool,
+    },
+    /// Ask for a page of an execution's stream.
+    ReadEvents {
+        reading: u64,
+        id: ExecutionId,
+        since: u64,
+        sent_at: Duration,
+    },
+    /// Commit what was read, with what the stream told beside it.
+    Commit {
+        sent: Sent,
+        subject: Subject,
+        unread: Box<Unread>,
+        stream: Option<StreamRead>,
     },
     /// The body of the last read again: whether something has stayed as it is for too long.
     Look {
@@ -160,6 +183,7 @@ pub struct Watcher {
     /// One pass: why it ends early.
     cut_short: Option<Ending>,
     once_pace: Pace,
+    streams: Streams,
     /// Makes jitter differ from poll to poll.
     polls: u64,
 }
@@ -189,6 +213,7 @@ impl Watcher {
             overdue: vec![],
             cut_short: None,
             once_pace,
+            streams: Streams::default(),
             polls: 0,
         }
     }
@@ -230,7 +255,7 @@ impl Watcher {
     pub fn ending(&self) -> Option<Ending> {
         // A request that nobody has answered for so long holds nothing that was told.
         let given_up = self.cut_short == Some(Ending::Unreachable);
-        if self.committing > 0 || (self.in_flight > 0 && !given_up) {
+        if self.committing > 0 || self.streams.any() || (self.in_flight > 0 && !given_up) {
             return None;
         }
         if let Some(ending) = self.cut_short {
@@ -251,12 +276,13 @@ impl Watcher {
 
     /// Sends what may be sent now. Gives the time at which to look again; `None` when only an answer can change anything.
     pub fn dispatch(&mut self, now: Now) -> Option<Duration> {
-        if self.settings.mode != Mode::Once {
-            return self.send_due(now);
+        let once = self.settings.mode == Mode::Once;
+        if once {
+            self.cut_short_once(now);
         }
-        self.cut_short_once(now);
-        let wake = self.send_due(now);
-        match self.patience_ends(now) {
+        let streams = self.read_streams(now);
+        let wake = earliest(streams, self.send_due(now));
+        match self.patience_ends(now).filter(|_| once) {
             Some(end) if self.cut_short.is_none() => Some(wake.map_or(end, |wake| wake.min(end))),
             _ => wake,
         }
@@ -265,7 +291,7 @@ impl Watcher {
     fn send_due(&mut self, now: Now) -> Option<Duration> {
         loop {
             if self.cut_short.is_some()
-                || self.in_flight >= self.settings.poll.max_in_flight.get()
+                || self.in_flight + self.streams.waiting() >= self.settings.poll.max_in_flight.get()
                 || self.committing >= COMMITS_MAX
             {
                 return None;
@@ -320,7 +346,7 @@ impl Watcher {
         if probe {
             self.gate.probe_sent();
         }
-        let sent = Sent { slot, at: now.elapsed, probe, generation: self.generation };
+        let sent = Sent { slot, at: now.elapsed, probe, generation: self.generation, answered: false };
         self.actions.push(Action::Fetch { sent, id: watched.id.clone() });
     }
 
@@ -357,17 +383,19 @@ impl Watcher {
                 self.write(vec![found_again(&subject.id)]);
             }
             self.read(&sent, now);
-            self.unchanged(sent.slot, fingerprint, now);
+            self.unchanged(sent.slot, Some(fingerprint), now);
         } else {
             self.committing += 1;
-            self.actions.push(Action::Observe { sent, subject, answer, fingerprint });
+            let read_on = self.settings.poll.events && self.streams.is_open(now.elapsed);
+            self.actions.push(Action::Observe { sent, subject, answer, fingerprint, read_on });
         }
     }
 
-    pub fn observed(&mut self, sent: &Sent, observed: Observed, now: Now) {
+    pub fn observed(&mut self, sent: &Sent, subject: Subject, observed: Observed, now: Now) {
         self.committing -= 1;
         let slot = sent.slot;
         match observed {
+            Observed::ReadOn(unread) => self.read_on(sent, subject, unread, now),
             Observed::Trouble(trouble) => self.failed(sent, &trouble, now),
             Observed::Same { fingerprint, look } => {
                 self.read(sent, now);
@@ -397,7 +425,7 @@ impl Watcher {
                 self.read(sent, now);
                 let Some(watched) = self.fleet.get_mut(slot) else { return };
                 debug!(execution = %watched.id, events, "changed");
-                watched.fingerprint = Some(fingerprint);
+                watched.fingerprint = fingerprint;
                 watched.set_interval(self.settings.poll.pace.initial());
                 watched.look = look;
                 self.fleet.set_standing(slot, standing);
@@ -434,6 +462,9 @@ impl Watcher {
 
     /// An execution was shown: the API can be reached, and takes the credentials.
     fn answered(&mut self, sent: &Sent, now: Now) {
+        if sent.answered {
+            return;
+        }
         if sent.generation == self.generation {
             self.readable = true;
         }
@@ -467,10 +498,10 @@ impl Watcher {
         info!(execution = %watched.id, "read again after {} failed attempts in {lasted}", recovered.attempts);
     }
 
-    fn unchanged(&mut self, slot: Slot, fingerprint: Fingerprint, now: Now) {
+    fn unchanged(&mut self, slot: Slot, fingerprint: Option<Fingerprint>, now: Now) {
         let pace = &self.settings.poll.pace;
         let Some(watched) = self.fleet.get_mut(slot) else { return };
-        watched.fingerprint = Some(fingerprint);
+        watched.fingerprint = fingerprint;
         let wait = watched.interval();
         watched.set_interval(pace.next(wait));
         self.pass(slot);
@@ -543,6 +574,10 @@ impl Watcher {
         self.committing += 1;
         self.actions.push(Action::Write { writes });
     }
+}
+
+fn earliest(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    a.into_iter().chain(b).min()
 }
 
 fn subject(slot: Slot, watched: &Watched, now: Now) -> Subject {

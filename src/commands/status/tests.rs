@@ -29,6 +29,7 @@ fn step(name: &str, status: StepStatus, told_at: i64) -> RememberedStep {
         decision: None,
         error: None,
         entries: BTreeMap::new(),
+        waits_recorded: 0,
         told_at: at(told_at),
         disputed: false,
         reminded: None,
@@ -64,6 +65,7 @@ fn observed(id: &str, label: Option<&str>, standing: Standing, steps: Vec<Rememb
             waiting_for: None,
             waiting_since: None,
             unchanged_since: None,
+            engine: None,
         },
     };
     let execution_memory = RememberedExecution {

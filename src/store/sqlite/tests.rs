@@ -52,6 +52,7 @@ pub(in crate::store) fn event(execution: &ExecutionId, sequence: u64, now: Time)
             waiting_for: None,
             waiting_since: None,
             unchanged_since: None,
+            engine: None,
         },
     }
 }

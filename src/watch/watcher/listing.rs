@@ -118,6 +118,7 @@ impl Watcher {
     pub fn reconfigure(&mut self, settings: Settings) {
         let attention = settings.attention != self.settings.attention;
         self.budget.set_rate(settings.poll.rate_limit);
+        self.streams.reopen();
         self.settings = settings;
         if attention {
             let look = self.first_look();
@@ -137,6 +138,7 @@ impl Watcher {
         self.generation += 1;
         self.readable = false;
         self.gate.credentials_changed(now.elapsed);
+        self.streams.reopen();
         let ids = self.abandoned();
         if !ids.is_empty() {
             info!("the credentials have changed: {} given up before are polled again", ids.len());
