@@ -331,6 +331,7 @@ fn settings(universe: &Universe) -> Settings {
         not_found_grace: universe.plan.not_found_grace,
         keeps_state: true,
         mode: Mode::Forever,
+        discover: vec![],
     }
 }
 

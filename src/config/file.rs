@@ -12,7 +12,7 @@ use wildmatch::WildMatch;
 
 use super::{
     Api, Config, Daemon, Dialect, Log, LogFormat, Poll, Rate, Retry, SecretSource, Signing, Sink, SinkKind, State,
-    StatePath, StdoutFormat, Watch, Webhook, WebhookFormat, body,
+    StatePath, StdoutFormat, Watch, Webhook, WebhookFormat, body, discover,
     reader::{Entry, Found, Report, Table},
     secret::Environment,
 };
@@ -141,6 +141,8 @@ impl Surroundings<'_> {
         };
         table.finish();
 
+        let discover = discover::tables(&root, self.report, state.retention);
+
         let mut sinks: Vec<Sink> = vec![];
         for table in root.tables("sink") {
             if let Some(sink) = self.sink(&table, &sinks, &mut inline_secrets, &mut warnings) {
@@ -176,7 +178,7 @@ impl Surroundings<'_> {
         table.finish();
         root.finish();
         Parsed {
-            config: Config { api, watch, poll, state, sinks, log, daemon },
+            config: Config { api, watch, poll, state, sinks, log, daemon, discover },
             api_key,
             auth_token,
             state_path,
@@ -433,7 +435,7 @@ const WEBHOOK_KEYS: [&str; 17] = [
     "type",
 ];
 
-fn positive(table: &Table<'_>, key: &'static str, default: Duration) -> Duration {
+pub(super) fn positive(table: &Table<'_>, key: &'static str, default: Duration) -> Duration {
     match table.duration(key) {
         Some(found) if found.value.is_zero() => {
             table.refuse(&found, "must be above zero", None);

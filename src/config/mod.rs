@@ -2,6 +2,7 @@
 //! and adds what the command line and the environment say.
 
 mod body;
+mod discover;
 mod file;
 mod key;
 mod load;
@@ -22,7 +23,7 @@ use secrecy::SecretString;
 use crate::{
     pace::Pace,
     route::{Filter, Initial, SinkName},
-    velt::model::ExecutionId,
+    velt::model::{ExecutionId, ExecutionStatus},
 };
 
 pub use secret::SecretSource;
@@ -37,6 +38,7 @@ pub struct Config {
     pub sinks: Vec<Sink>,
     pub log: Log,
     pub daemon: Daemon,
+    pub discover: Vec<Discover>,
 }
 
 #[derive(Debug, Clone)]
@@ -60,6 +62,16 @@ pub struct Watch {
     /// `None`: true exactly when every source is static.
     pub exit_when_done: Option<bool>,
     pub not_found_grace: Duration,
+}
+
+/// What a list shows of one definition is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discover {
+    pub definition: Box<str>,
+    /// At least one, each once, in the order of an execution's life: so that one which goes on while the lists are read is on a later list.
+    pub status: Vec<ExecutionStatus>,
+    /// Only what began less than this long ago.
+    pub since: Duration,
 }
 
 #[derive(Debug, Clone)]

@@ -67,7 +67,7 @@ fn mode(once: bool, config: &Config) -> Mode {
     match watch.exit_when_done {
         _ if once => Mode::Once,
         Some(true) => Mode::UntilDone,
-        None if watch.file.is_none() => Mode::UntilDone,
+        None if watch.file.is_none() && config.discover.is_empty() => Mode::UntilDone,
         Some(false) | None => Mode::Forever,
     }
 }
@@ -595,5 +595,11 @@ fn world(config: &Config, environment: &Environment, store: Handle, clock: Clock
 
 fn settings(config: &Config, mode: Mode) -> Settings {
     let keeps_state = config.state.path != StatePath::Memory;
-    Settings { poll: config.poll.clone(), not_found_grace: config.watch.not_found_grace, keeps_state, mode }
+    Settings {
+        poll: config.poll.clone(),
+        not_found_grace: config.watch.not_found_grace,
+        keeps_state,
+        mode,
+        discover: config.discover.clone(),
+    }
 }

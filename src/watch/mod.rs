@@ -2,10 +2,12 @@
 
 pub mod budget;
 pub mod diff;
+pub mod discovery;
 pub mod fleet;
 pub mod gate;
 pub mod list;
 pub mod observe;
+mod register;
 pub mod run;
 pub mod schedule;
 mod troubles;
