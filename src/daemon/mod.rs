@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 pub(crate) use self::sinks::one as sink;
 use self::{
     end::{Delivered, verdict},
-    list::Lister,
+    list::{Lister, mode},
     sinks::Stream,
 };
 use crate::{
@@ -58,17 +58,6 @@ impl Order {
     pub fn new(cli: &Cli, ids: Vec<Entry>, given: Given, loaded: Loaded, environment: Environment) -> Self {
         let mode = mode(cli.once, &loaded.config);
         Self { ids, given, environment, mode, timeout: cli.timeout, exit_status: cli.exit_status, loaded }
-    }
-}
-
-/// When the watching is over, by what was asked for and what can still change.
-fn mode(once: bool, config: &Config) -> Mode {
-    let watch = &config.watch;
-    match watch.exit_when_done {
-        _ if once => Mode::Once,
-        Some(true) => Mode::UntilDone,
-        None if watch.file.is_none() && config.discover.is_empty() => Mode::UntilDone,
-        Some(false) | None => Mode::Forever,
     }
 }
 

@@ -81,6 +81,10 @@ fn discovering(mode: Mode) -> Settings {
     Settings { discover: vec![rule], ..calm(mode) }
 }
 
+pub(super) fn as_seconds(times: &[Duration]) -> Vec<u64> {
+    times.iter().map(Duration::as_secs).collect()
+}
+
 async fn stopped(watch: Watch) {
     watch.stop.cancel();
     watch.ended().await;

@@ -214,12 +214,9 @@ async fn seconds(n: u64) {
     sleep(Duration::from_secs(n)).await;
 }
 
-fn as_seconds(times: &[Duration]) -> Vec<u64> {
-    times.iter().map(Duration::as_secs).collect()
-}
-
 #[path = "run_discovery_tests.rs"]
 mod discovery;
+use discovery::as_seconds;
 
 #[tokio::test(start_paused = true)]
 async fn an_unchanged_execution_is_asked_for_less_and_less_and_a_change_starts_anew() {

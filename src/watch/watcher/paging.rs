@@ -117,7 +117,8 @@ impl Watcher {
             [] => {}
             [id] => info!(execution = %id, "{}: found", self.discovery.describe(asked.ticket)),
             [id, ..] => {
-                info!(execution = %id, "{}: found, with {} others", self.discovery.describe(asked.ticket), ids.len() - 1)
+                let table = self.discovery.describe(asked.ticket);
+                info!(execution = %id, "{table}: found, with {} others", ids.len() - 1);
             }
         }
         for id in ids {
