@@ -1,9 +1,12 @@
 //! Wiring: makes the parts, lets them run, and takes them down in order. It decides nothing about executions or deliveries.
 
+mod closing;
 mod end;
 mod list;
+pub mod outlook;
 mod reload;
 mod sinks;
+pub mod socket;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -11,16 +14,19 @@ use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 pub(crate) use self::sinks::one as sink;
 use self::{
-    end::{Delivered, verdict},
+    closing::{close, deliver, lose, second},
+    end::verdict,
     list::{Lister, mode},
+    outlook::Asker,
     sinks::Stream,
+    socket::Socket,
 };
 use crate::{
     cli::{Cli, IdArgument},
@@ -181,7 +187,12 @@ async fn life(order: Order, handle: Handle, signals: Signals) -> Result<Exit, Fa
     // One pass delivers when it has read: see `deliver_once`.
     let dispatcher =
         (order.mode != Mode::Once).then(|| Dispatcher::start(specs.clone(), handle.clone(), clock.clone(), notices));
+    let socket = dispatcher.as_ref().and_then(|dispatcher| {
+        let asker = Asker::new(commands.clone(), dispatcher.summaries(), &clock);
+        listen(&order.loaded.config.state.path, asker)
+    });
     let daemon = Daemon {
+        _socket: socket,
         deadline: order.timeout.map(|timeout| Instant::now() + timeout),
         order,
         store: handle,
@@ -207,6 +218,8 @@ async fn life(order: Order, handle: Handle, signals: Signals) -> Result<Exit, Fa
 
 /// The parts, running.
 struct Daemon {
+    /// Answers other processes as long as this lives.
+    _socket: Option<Socket>,
     order: Order,
     store: Handle,
     clock: Clock,
@@ -487,53 +500,6 @@ impl Daemon {
     }
 }
 
-/// A life that ends because something is lost.
-fn lose(lost: &Lost) -> Exit {
-    error!("{lost}");
-    match lost {
-        Lost::Store(_) => Exit::State,
-        Lost::Panic(_) => Exit::Unexpected,
-    }
-}
-
-/// Waits for the watch to finish what is in flight, while deliveries go on; then for these.
-async fn close(
-    mut watching: JoinHandle<Result<Ended, Lost>>,
-    ended: Option<Ended>,
-    deadline: Instant,
-    deliver: impl AsyncFnOnce(bool) -> Delivered,
-) -> Result<(Option<Ended>, Delivered), Lost> {
-    let by_itself = ended.is_some();
-    let ended = match ended {
-        Some(ended) => Some(ended),
-        None => match timeout_at(deadline, &mut watching).await {
-            Ok(Ok(Ok(ended))) => Some(ended),
-            Ok(Ok(Err(lost))) => return Err(lost),
-            Ok(Err(panic)) => return Err(Lost::Panic(panic.to_string())),
-            // It hangs in a request: nothing of that was told, so nothing is lost.
-            Err(_) => {
-                watching.abort();
-                None
-            }
-        },
-    };
-    Ok((ended, deliver(by_itself).await))
-}
-
-/// Delivers to the end: of the queue where the run has ended by itself, of the grace otherwise.
-async fn deliver(dispatcher: Dispatcher, by_itself: bool, cause: Option<end::Cause>, deadline: Instant) -> Delivered {
-    if by_itself {
-        // What a sink has not taken by then is kept for the next run.
-        let _ = timeout_at(deadline, dispatcher.drained()).await;
-    }
-    let grace = match cause {
-        Some(end::Cause::StdoutClosed) => Duration::ZERO,
-        _ if by_itself => Duration::ZERO,
-        _ => deadline.saturating_duration_since(Instant::now()),
-    };
-    dispatcher.stop(grace).await.into()
-}
-
 /// Sleeps until `at`; for ever where there is no such time.
 async fn until(at: Option<Instant>) {
     match at {
@@ -542,16 +508,18 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// The second signal that asks to stop; a reload makes no sense any more. Where the end began without one, the first asks for what
-/// is being done already.
-async fn second(signals: &mut Signals, mut signalled: bool) -> Stop {
-    loop {
-        if let Wish::Stop(stop) = signals.next().await {
-            if signalled {
-                return stop;
-            }
-            signalled = true;
-            info!("stopping already, what is due is still delivered; a second signal stops at once");
+/// The socket beside the state. Without one, only `status` knows less.
+fn listen(state: &StatePath, asker: Asker) -> Option<Socket> {
+    let StatePath::File(state) = state else { return None };
+    let path = socket::path(state);
+    match Socket::open(path.clone(), asker) {
+        Ok(socket) => Some(socket),
+        Err(error) => {
+            info!(
+                "`velt-watch status` will show what the state knows, and no more: no socket at {}: {error}",
+                path.display()
+            );
+            None
         }
     }
 }

@@ -271,6 +271,7 @@ impl Desk {
                     parcel.ids().into_iter().for_each(|id| status.unaccepted.accepted(id));
                     if recovered.is_some() {
                         status.failing_since = None;
+                        status.failed_attempts = 0;
                         status.last_answer = None;
                     }
                 });
@@ -382,6 +383,7 @@ impl Desk {
         let since = self.clock.now();
         self.board.update(&self.name, |status| {
             status.not_accepted += 1;
+            status.failed_attempts += 1;
             parcel.ids().into_iter().for_each(|id| status.unaccepted.add(id));
             status.last_answer = Some(answer.to_string());
             if first {
@@ -516,7 +518,7 @@ impl Desk {
             return Act::End;
         }
         let act = self.next_delivery();
-        self.publish();
+        self.publish(&act);
         act
     }
 
@@ -595,15 +597,22 @@ impl Desk {
         parcel.attempts() > 0 && self.clock.now().since(parcel.first().enqueued_at) >= self.sending.retry.max_age
     }
 
-    fn publish(&self) {
+    fn publish(&self, act: &Act) {
         let state = match self.door {
             Door::Stopped if self.attempts + self.persisting == 0 => SinkState::Stopped,
             Door::Open if self.attempts + self.persisting == 0 && self.lanes.is_idle() => SinkState::Idle,
             _ => SinkState::Working,
         };
+        let next_attempt_at = match act {
+            Act::Wait(Some(wake)) if self.door == Door::Open && self.attempts == 0 => {
+                Some(self.clock.now().after(wake.saturating_sub(self.clock.elapsed())))
+            }
+            _ => None,
+        };
         self.board.update(&self.name, |status| {
             status.state = state;
             status.in_flight = self.attempts;
+            status.next_attempt_at = next_attempt_at;
         });
     }
 

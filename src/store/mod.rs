@@ -12,6 +12,7 @@ mod sqlite;
 
 use std::{collections::HashSet, fmt, num::NonZeroUsize, path::PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
@@ -33,7 +34,8 @@ pub use sqlite::{Access, SqliteStore};
 pub struct Fingerprint(pub u64);
 
 /// Where the watcher stands with an ID.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "&'static str", try_from = "String")]
 pub enum Standing {
     /// To be polled.
     Watching,
@@ -80,6 +82,20 @@ impl Standing {
         ]
         .into_iter()
         .find(|standing| standing.as_str() == text)
+    }
+}
+
+impl From<Standing> for &'static str {
+    fn from(standing: Standing) -> Self {
+        standing.as_str()
+    }
+}
+
+impl TryFrom<String> for Standing {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("unknown standing {text:?}"))
     }
 }
 

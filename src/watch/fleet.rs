@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::schedule::Slot;
 use crate::{
     clock::Time,
@@ -93,7 +95,7 @@ impl Watched {
 }
 
 /// How many executions stand where.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     pub watching: usize,
     pub completed: usize,
@@ -188,7 +190,13 @@ impl Fleet {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (Slot, &Watched)> {
-        (0..).zip(&self.slots).filter_map(|(slot, watched)| Some((slot, watched.as_ref()?)))
+        self.from(0)
+    }
+
+    /// From this slot on.
+    pub fn from(&self, slot: Slot) -> impl Iterator<Item = (Slot, &Watched)> {
+        let slots = self.slots.get(slot as usize..).unwrap_or_default();
+        slots.iter().zip(slot..).filter_map(|(watched, slot)| Some((slot, watched.as_ref()?)))
     }
 
     /// The next execution, in turn, that could be asked now; `not` only when there is no other. One that is busy is another: it will be

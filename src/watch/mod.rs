@@ -7,6 +7,7 @@ pub mod fleet;
 pub mod gate;
 pub mod list;
 pub mod observe;
+pub mod outlook;
 mod register;
 pub mod run;
 pub mod schedule;

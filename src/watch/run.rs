@@ -19,6 +19,7 @@ use super::{
     fleet::Tally,
     list::Entry,
     observe::{self, Observed},
+    outlook::{Outlook, Scope},
     register,
     schedule::Slot,
     watcher::{Action, Asked, Ending, Fetched, Now, Sent, Settings, Watcher},
@@ -71,6 +72,8 @@ pub enum Command {
     Reconfigure(Box<Reconfigured>),
     /// A sign of life: a turn of the loop. Answers with where everything stands.
     Report(oneshot::Sender<Report>),
+    /// Somebody wants to know more, of some executions.
+    Outlook(Scope, oneshot::Sender<Outlook>),
 }
 
 #[derive(Debug)]
@@ -223,7 +226,7 @@ impl Task {
     fn told(&mut self, command: Command) {
         match command {
             // A sign of life is given whatever the state is doing; all else waits for the list, which it may concern.
-            Command::Report(_) => {}
+            Command::Report(_) | Command::Outlook(..) => {}
             command if self.loading => return self.defer(command),
             _ => {}
         }
@@ -249,6 +252,7 @@ impl Task {
             }
             // Who asked may have stopped waiting.
             Command::Report(answer) => drop(answer.send(self.report())),
+            Command::Outlook(scope, answer) => drop(answer.send(self.watcher.outlook(&scope, self.now()))),
         }
     }
 
@@ -272,7 +276,10 @@ impl Task {
                 self.loading = false;
                 self.listed = true;
                 self.watcher.list(entries, &known, now);
-                self.watcher.rejoin(known.values(), now);
+                // In an order that does not change from run to run.
+                let mut known: Vec<&Known> = known.values().collect();
+                known.sort_by(|a, b| a.id.cmp(&b.id));
+                self.watcher.rejoin(known, now);
                 while !self.loading
                     && let Some(command) = self.deferred.pop_front()
                 {

@@ -85,6 +85,10 @@ pub(super) fn as_seconds(times: &[Duration]) -> Vec<u64> {
     times.iter().map(Duration::as_secs).collect()
 }
 
+pub(super) async fn seconds(n: u64) {
+    sleep(Duration::from_secs(n)).await;
+}
+
 async fn stopped(watch: Watch) {
     watch.stop.cancel();
     watch.ended().await;

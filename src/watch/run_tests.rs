@@ -210,13 +210,9 @@ impl Watch {
     }
 }
 
-async fn seconds(n: u64) {
-    sleep(Duration::from_secs(n)).await;
-}
-
 #[path = "run_discovery_tests.rs"]
 mod discovery;
-use discovery::as_seconds;
+use discovery::{as_seconds, seconds};
 
 #[tokio::test(start_paused = true)]
 async fn an_unchanged_execution_is_asked_for_less_and_less_and_a_change_starts_anew() {
@@ -596,3 +592,6 @@ async fn one_pass_does_not_wait_out_requests_that_hang() {
     assert_eq!(watch.ended().await.ending, Ending::Unreachable);
     assert!(began.elapsed() < Duration::from_secs(21), "{:?}", began.elapsed());
 }
+
+#[path = "outlook_tests.rs"]
+mod outlook;

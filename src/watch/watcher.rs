@@ -3,6 +3,7 @@
 //! [`Watcher`] decides and never waits; `run.rs` waits and never decides. Nothing here knows how a sink delivers.
 
 mod listing;
+mod outlook;
 mod paging;
 mod setbacks;
 
@@ -10,6 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use tracing::{debug, info, warn};
 
+use self::outlook::Deaf;
 use super::{
     budget::Budget,
     discovery::Discovery,
@@ -17,7 +19,7 @@ use super::{
     gate::{Gate, Permit},
     observe::{Observed, Subject, found_again},
     schedule::{Schedule, Slot},
-    troubles::{Say, Troubles},
+    troubles::{Say, Troubles, WORDS_MAX},
 };
 use crate::{
     clock::Time,
@@ -159,8 +161,10 @@ pub struct Watcher {
     /// An execution has ever been read.
     any_read: bool,
     last_success: Duration,
-    /// Since when nobody has answered a question: a quota or a failure came instead.
-    deaf_since: Option<Duration>,
+    /// Nobody has answered a question for a while: a quota or a failure came instead.
+    deaf: Option<Deaf>,
+    /// The credentials are refused.
+    refused_since: Option<Duration>,
     /// One pass: executions that could not be read.
     unread: usize,
     /// One pass: not found for longer than the grace, and given up as soon as somebody else can be read.
@@ -195,7 +199,8 @@ impl Watcher {
             readable: false,
             any_read: false,
             last_success: Duration::ZERO,
-            deaf_since: None,
+            deaf: None,
+            refused_since: None,
             unread: 0,
             overdue: vec![],
             cut_short: None,
@@ -389,10 +394,9 @@ impl Watcher {
                     watched.fingerprint = None;
                 }
                 // Counted as its own trouble, so that a replica that lags is said once.
-                match self.troubles.failed(slot, "stale", false, now.elapsed) {
-                    Say::Name => {
-                        warn!(execution = %id, "a stale read was dropped: {}", plain::escape(&contradicts));
-                    }
+                let words = format!("a stale read was dropped: {}", plain::escape(&contradicts));
+                match self.troubles.failed(slot, "stale", &words, false, now.elapsed) {
+                    Say::Name => warn!(execution = %id, "{words}"),
                     Say::SumUp => warn!("more executions have stale reads; they are dropped"),
                     Say::Nothing => debug!(execution = %id, "another stale read was dropped"),
                 }
@@ -446,7 +450,7 @@ impl Watcher {
         }
         self.any_read = true;
         self.last_success = now.elapsed;
-        self.deaf_since = None;
+        self.deaf = None;
         for news in self.gate.accepted(sent.at, true) {
             self.tell(news, now);
         }

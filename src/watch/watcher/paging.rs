@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tracing::{info, warn};
 
-use super::{Action, Ending, Mode, Now, ONCE_RETRIES, Slot, Watcher};
+use super::{Action, Deaf, Ending, Mode, Now, ONCE_RETRIES, Slot, Watcher};
 use crate::{
     store::{Known, Standing},
     velt::{
@@ -54,6 +54,7 @@ impl Watcher {
         self.pages_from = now.elapsed.saturating_add(self.settings.poll.rate_limit.interval().saturating_mul(SHARE));
         let (ticket, listing) = self.discovery.ask(now.elapsed, now.wall)?;
         self.in_flight += 1;
+        self.polls += 1;
         if probe {
             self.gate.probe_sent();
         }
@@ -85,7 +86,7 @@ impl Watcher {
                 return self.page_failed(&asked, &trouble, missing, now);
             }
         };
-        self.deaf_since = None;
+        self.deaf = None;
         self.any_read = true;
         for news in self.gate.accepted(asked.at, false) {
             self.tell(news, now);
@@ -192,7 +193,7 @@ impl Watcher {
     fn page_failed(&mut self, asked: &Asked, trouble: &Trouble, missing: bool, now: Now) {
         let setback = match trouble.verdict {
             Verdict::SlowDown { retry_after } => {
-                self.deaf_since.get_or_insert(asked.at);
+                Deaf::count(&mut self.deaf, asked.at, trouble);
                 self.gate.learnt_nothing(now.elapsed);
                 if let Some(news) = self.gate.limited(asked.at, now.elapsed, retry_after) {
                     self.tell(news, now);
@@ -214,7 +215,7 @@ impl Watcher {
             Verdict::NotFound | Verdict::Refused => Setback::Refused,
             Verdict::Passing { .. } if missing => Setback::Refused,
             Verdict::Passing { retry_after } => {
-                self.deaf_since.get_or_insert(asked.at);
+                Deaf::count(&mut self.deaf, asked.at, trouble);
                 self.gate.learnt_nothing(now.elapsed);
                 Setback::Passing { at_least: retry_after.unwrap_or_default() }
             }
