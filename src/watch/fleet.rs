@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::schedule::Slot;
+use super::{attention::Look, schedule::Slot};
 use crate::{
     clock::Time,
     store::{Abandoned, Fingerprint, Outcome, Standing},
@@ -43,6 +43,8 @@ pub struct Watched {
     pub missing: Option<Missing>,
     /// The definition whose list showed it; `None` where it has only been named.
     pub discovered: Option<Arc<str>>,
+    /// When an unchanged read is worth a look at the memory.
+    pub look: Look,
     interval_ms: u32,
     /// Reads in a row that failed.
     pub failures: u32,
@@ -68,6 +70,7 @@ impl Watched {
             last_read: None,
             missing: None,
             discovered: None,
+            look: Look::NEVER,
             interval_ms: 0,
             failures: 0,
             standing: Standing::Watching,
@@ -197,6 +200,10 @@ impl Fleet {
     pub fn from(&self, slot: Slot) -> impl Iterator<Item = (Slot, &Watched)> {
         let slots = self.slots.get(slot as usize..).unwrap_or_default();
         slots.iter().zip(slot..).filter_map(|(watched, slot)| Some((slot, watched.as_ref()?)))
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Watched> {
+        self.slots.iter_mut().flatten()
     }
 
     /// The next execution, in turn, that could be asked now; `not` only when there is no other. One that is busy is another: it will be
