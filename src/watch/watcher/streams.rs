@@ -199,7 +199,7 @@ impl Watcher {
     }
 
     /// A page came back, or did not.
-    pub fn paged(&mut self, paged: Paged, now: Now) {
+    pub fn stream_page(&mut self, paged: Paged, now: Now) {
         self.in_flight -= 1;
         let Paged { reading: number, since, sent_at, result } = paged;
         match result {
