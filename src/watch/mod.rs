@@ -3,11 +3,13 @@
 pub mod attention;
 pub mod budget;
 pub mod diff;
+pub mod discovery;
 pub mod fleet;
 pub mod gate;
 pub mod list;
 pub mod observe;
 pub mod outlook;
+mod register;
 pub mod run;
 pub mod schedule;
 mod troubles;
