@@ -53,6 +53,7 @@ fn defaults(rate: f64) -> Poll {
         pace: Pace::try_new(initial, max, poll.multiplier, poll.jitter).expect("the example's pace"),
         rate_limit: Rate::try_new(rate).expect("a rate above zero"),
         max_in_flight: poll.max_in_flight,
+        events: true,
     }
 }
 

@@ -66,6 +66,7 @@ async fn live(truth: &Arc<Truth>, fleet: &Fleet, poll: &Poll, latency_ms: [u64; 
         keeps_state: true,
         attention: Arc::default(),
         mode: Mode::Forever,
+        discover: vec![],
     };
     let (commands, inbox) = mpsc::channel(4);
     let stop = CancellationToken::new();
