@@ -216,7 +216,8 @@ pub struct Delivery {
     pub output: Option<Box<RawValue>>,
     /// Attempts made so far.
     pub attempts: u32,
-    /// When it was committed: its age counts from here.
+    /// When the read that showed it was answered: its age counts from here, however long the commit had to wait for the disk. For a
+    /// replay, when somebody asked for that.
     pub enqueued_at: Time,
     /// Not before this moment.
     pub due_at: Time,
@@ -282,7 +283,7 @@ pub struct DeadLetter {
     pub reason: DeadReason,
     pub attempts: u32,
     pub last_answer: Option<String>,
-    /// When its delivery was committed.
+    /// From when its age counts, as [`Delivery::enqueued_at`].
     pub enqueued_at: Time,
     pub died_at: Time,
 }
