@@ -12,6 +12,7 @@ use crate::{
     daemon::Failure,
     exit::Exit,
     plain,
+    velt::model::ExecutionStatus,
     watch::list::WatchFile,
 };
 
@@ -24,6 +25,16 @@ pub(super) fn run(given: &Given, environment: &Environment, out: &mut impl Write
     }
     settings(config, environment, out)?;
     sinks(config, environment, out)?;
+    for discover in &config.discover {
+        let status: Vec<&str> = discover.status.iter().map(ExecutionStatus::as_str).collect();
+        writeln!(
+            out,
+            "discover        {}: {}, begun within {}",
+            plain::escape(&discover.definition),
+            status.join(", "),
+            plain::duration(discover.since)
+        )?;
+    }
     let mut problems = 0;
     let named = config.watch.executions.len();
     match &config.watch.file {

@@ -12,7 +12,7 @@ use wildmatch::WildMatch;
 
 use super::{
     Api, Config, Daemon, Dialect, Log, LogFormat, Poll, Rate, Retry, SecretSource, Signing, Sink, SinkKind, State,
-    StatePath, StdoutFormat, Watch, Webhook, WebhookFormat, attention, body,
+    StatePath, StdoutFormat, Watch, Webhook, WebhookFormat, attention, body, discover,
     reader::{Entry, Found, Report, Table},
     secret::Environment,
 };
@@ -146,6 +146,8 @@ impl Surroundings<'_> {
         };
         table.finish();
 
+        let discover = discover::tables(&root, self.report, state.retention);
+
         let mut sinks: Vec<Sink> = vec![];
         for table in root.tables("sink") {
             if let Some(sink) = self.sink(&table, &sinks, &mut inline_secrets, &mut warnings) {
@@ -184,7 +186,7 @@ impl Surroundings<'_> {
         table.finish();
         root.finish();
         Parsed {
-            config: Config { api, watch, poll, state, sinks, remind, heartbeat, log, daemon },
+            config: Config { api, watch, poll, state, sinks, remind, heartbeat, log, daemon, discover },
             api_key,
             auth_token,
             state_path,

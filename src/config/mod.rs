@@ -3,6 +3,7 @@
 
 mod attention;
 mod body;
+mod discover;
 mod file;
 mod key;
 mod load;
@@ -23,7 +24,7 @@ use secrecy::SecretString;
 use crate::{
     pace::Pace,
     route::{Filter, Initial, SinkName},
-    velt::model::ExecutionId,
+    velt::model::{ExecutionId, ExecutionStatus},
 };
 
 pub use secret::SecretSource;
@@ -41,6 +42,7 @@ pub struct Config {
     pub heartbeat: Option<Heartbeat>,
     pub log: Log,
     pub daemon: Daemon,
+    pub discover: Vec<Discover>,
 }
 
 #[derive(Debug, Clone)]
@@ -82,6 +84,16 @@ pub struct Heartbeat {
     /// Whoever knows it can send one: a secret.
     pub url: SecretSource,
     pub every: Duration,
+}
+
+/// What a list shows of one definition is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discover {
+    pub definition: Box<str>,
+    /// At least one, each once, in the order of an execution's life: so that one which goes on while the lists are read is on a later list.
+    pub status: Vec<ExecutionStatus>,
+    /// Only what began less than this long ago.
+    pub since: Duration,
 }
 
 #[derive(Debug, Clone)]

@@ -26,7 +26,7 @@ use self::{
     closing::{close, deliver, lose, second},
     end::verdict,
     heartbeat::Heartbeat,
-    list::Lister,
+    list::{Lister, mode},
     outlook::Asker,
     parts::{settings, world},
     sinks::Stream,
@@ -35,7 +35,7 @@ use self::{
 use crate::{
     cli::{Cli, IdArgument},
     clock::{Clock, Time},
-    config::{Config, ConfigErrors, Given, Loaded, StatePath, secret::Environment},
+    config::{ConfigErrors, Given, Loaded, StatePath, secret::Environment},
     deliver::{self, Dispatcher, Notice},
     exit::Exit,
     lifecycle::{Signals, Stop, Wish},
@@ -65,17 +65,6 @@ impl Order {
     pub fn new(cli: &Cli, ids: Vec<Entry>, given: Given, loaded: Loaded, environment: Environment) -> Self {
         let mode = mode(cli.once, &loaded.config);
         Self { ids, given, environment, mode, timeout: cli.timeout, exit_status: cli.exit_status, loaded }
-    }
-}
-
-/// When the watching is over, by what was asked for and what can still change.
-fn mode(once: bool, config: &Config) -> Mode {
-    let watch = &config.watch;
-    match watch.exit_when_done {
-        _ if once => Mode::Once,
-        Some(true) => Mode::UntilDone,
-        None if watch.file.is_none() => Mode::UntilDone,
-        Some(false) | None => Mode::Forever,
     }
 }
 

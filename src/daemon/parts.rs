@@ -45,5 +45,6 @@ pub(super) fn settings(config: &Config, mode: Mode) -> Settings {
         attention: Arc::new(attention),
         keeps_state,
         mode,
+        discover: config.discover.clone(),
     }
 }

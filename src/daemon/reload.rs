@@ -2,7 +2,7 @@
 
 use tracing::{error, info, warn};
 
-use super::{Daemon, Failure, Lister, heart, mode, settings, sinks, tell, world};
+use super::{Daemon, Failure, Lister, heart, list::mode, settings, sinks, tell, world};
 use crate::{
     config, systemd,
     watch::{

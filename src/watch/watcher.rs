@@ -4,6 +4,7 @@
 
 mod listing;
 mod outlook;
+mod paging;
 mod setbacks;
 mod streams;
 
@@ -15,6 +16,7 @@ use self::outlook::Deaf;
 use super::{
     attention::{Attention, Look},
     budget::Budget,
+    discovery::Discovery,
     fleet::{Fleet, Tally, Watched},
     gate::{Gate, Permit},
     merge::StreamRead,
@@ -22,20 +24,23 @@ use super::{
     schedule::{Schedule, Slot},
     troubles::{Say, Troubles, WORDS_MAX},
 };
-pub use streams::Paged;
+pub use streams::EventsPaged;
 use streams::Streams;
 
 use crate::{
     clock::Time,
-    config::Poll,
+    config::{Discover, Poll},
     pace::Pace,
     plain,
     store::{Abandoned, Fingerprint, Standing, Write},
     velt::{
         error::{Answer, Transport, judge},
         model::ExecutionId,
+        question::Listing,
     },
 };
+
+pub use paging::Asked;
 
 /// When the watching is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +62,8 @@ pub struct Settings {
     /// The state outlives the process: another command can look into it.
     pub keeps_state: bool,
     pub mode: Mode,
+    /// What lists show is watched too.
+    pub discover: Vec<Discover>,
 }
 
 /// How a watch ended.
@@ -144,6 +151,17 @@ pub enum Action {
     Write {
         writes: Vec<Write>,
     },
+    /// Ask for a page of a list.
+    Page {
+        asked: Asked,
+        listing: Listing,
+    },
+    /// Mark what a page showed as found, unless the state knows it as over.
+    Discover {
+        asked: Asked,
+        definition: Arc<str>,
+        ids: Vec<ExecutionId>,
+    },
     /// Look whether the credentials have changed.
     ReadCredentials,
 }
@@ -163,6 +181,11 @@ pub struct Watcher {
     budget: Budget,
     gate: Gate,
     troubles: Troubles,
+    discovery: Discovery,
+    /// No page before this moment.
+    pages_from: Duration,
+    /// How those ended that nobody named and that have left.
+    departed: Tally,
     actions: Vec<Action>,
     in_flight: usize,
     committing: usize,
@@ -193,6 +216,7 @@ impl Watcher {
         let budget = Budget::new(settings.poll.rate_limit);
         let once_pace = Pace::try_new(Duration::from_millis(500), Duration::from_secs(5), 2.0, 0.2)
             .expect("these constants are within the bounds of a pace");
+        let discovery = Discovery::new(&settings.discover, &settings.poll.pace);
         Self {
             settings,
             fleet: Fleet::default(),
@@ -200,6 +224,9 @@ impl Watcher {
             budget,
             gate: Gate::default(),
             troubles: Troubles::default(),
+            discovery,
+            pages_from: Duration::ZERO,
+            departed: Tally::default(),
             actions: vec![],
             in_flight: 0,
             committing: 0,
@@ -219,7 +246,7 @@ impl Watcher {
     }
 
     pub fn tally(&self) -> Tally {
-        self.fleet.tally()
+        self.fleet.tally().with_ended(self.departed)
     }
 
     pub fn attention(&self) -> &Arc<Attention> {
@@ -261,6 +288,9 @@ impl Watcher {
         if let Some(ending) = self.cut_short {
             return Some(ending);
         }
+        if !self.discovery.is_settled() {
+            return None;
+        }
         match self.settings.mode {
             Mode::Forever => None,
             Mode::UntilDone => (self.fleet.tally().watching == 0).then_some(Ending::Done),
@@ -281,19 +311,28 @@ impl Watcher {
             self.cut_short_once(now);
         }
         let streams = self.read_streams(now);
-        let wake = earliest(streams, self.send_due(now));
+        let wake = earliest(streams, self.send_all(now));
         match self.patience_ends(now).filter(|_| once) {
             Some(end) if self.cut_short.is_none() => Some(wake.map_or(end, |wake| wake.min(end))),
             _ => wake,
         }
     }
 
+    /// Pages first: what they find is polled next. They have their share and no more.
+    fn send_all(&mut self, now: Now) -> Option<Duration> {
+        let page = self.send_page(now);
+        let poll = self.send_due(now);
+        page.into_iter().chain(poll).min()
+    }
+
+    fn is_full(&self) -> bool {
+        self.in_flight + self.streams.waiting() >= self.settings.poll.max_in_flight.get()
+            || self.committing >= COMMITS_MAX
+    }
+
     fn send_due(&mut self, now: Now) -> Option<Duration> {
         loop {
-            if self.cut_short.is_some()
-                || self.in_flight + self.streams.waiting() >= self.settings.poll.max_in_flight.get()
-                || self.committing >= COMMITS_MAX
-            {
+            if self.cut_short.is_some() || self.is_full() {
                 return None;
             }
             let (probe, of) = match self.gate.permit(now.elapsed) {
@@ -335,7 +374,9 @@ impl Watcher {
     fn patience(&self) -> Duration {
         let per_request = self.settings.poll.rate_limit.interval();
         let fleet = u32::try_from(self.fleet.tally().watching).unwrap_or(u32::MAX);
-        per_request.checked_mul(fleet).unwrap_or(Duration::MAX)
+        let turn = per_request.checked_mul(fleet).unwrap_or(Duration::MAX);
+        // Where pages take their share, a turn is longer by a third: two thirds and four thirds are still two.
+        if self.discovery.is_empty() { turn } else { turn / 3 * 2 }
     }
 
     fn send(&mut self, slot: Slot, probe: bool, now: Now) {
@@ -429,6 +470,7 @@ impl Watcher {
                 watched.set_interval(self.settings.poll.pace.initial());
                 watched.look = look;
                 self.fleet.set_standing(slot, standing);
+                self.leave_if_over(slot);
                 self.pass(slot);
                 self.again_in_time(slot, self.settings.poll.pace.initial(), now);
             }
@@ -453,6 +495,7 @@ impl Watcher {
             let ids = vec![left.id.clone()];
             self.write(vec![Write::Resume { ids }]);
         }
+        self.leave_if_over(slot);
         self.release(slot);
     }
 
