@@ -22,7 +22,7 @@ use super::{
     outlook::{Outlook, Scope},
     register,
     schedule::Slot,
-    watcher::{Action, Asked, Ending, Fetched, Now, Paged, Sent, Settings, Watcher},
+    watcher::{Action, Asked, Ending, EventsPaged, Fetched, Now, Sent, Settings, Watcher},
 };
 use crate::{
     clock::Clock,
@@ -113,7 +113,7 @@ pub enum Lost {
 enum Done {
     Fetched(Fetched),
     Observed(Sent, Subject, Observed),
-    StreamPage(Paged),
+    EventsPaged(EventsPaged),
     GivenUp(Slot, Abandoned),
     Written,
     Listed(Vec<Entry>, HashMap<ExecutionId, Known>),
@@ -283,7 +283,7 @@ impl Task {
         match done {
             Done::Fetched(fetched) => self.watcher.fetched(fetched, now),
             Done::Observed(sent, subject, observed) => self.watcher.observed(&sent, subject, observed, now),
-            Done::StreamPage(paged) => self.watcher.stream_page(paged, now),
+            Done::EventsPaged(paged) => self.watcher.events_paged(paged, now),
             Done::GivenUp(slot, why) => self.watcher.given_up(slot, why, now),
             Done::Written => self.watcher.written(),
             Done::Listed(entries, known) => {
@@ -372,7 +372,7 @@ impl Task {
                     let credentials = self.credentials.clone();
                     self.under_way.spawn(async move {
                         let result = observe::page(&id, since, &*fetch, credentials.as_deref()).await;
-                        Ok(Done::StreamPage(Paged { reading, since, sent_at, result }))
+                        Ok(Done::EventsPaged(EventsPaged { reading, since, sent_at, result }))
                     });
                 }
                 Action::Commit { sent, subject, unread, stream } => {

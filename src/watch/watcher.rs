@@ -2,6 +2,7 @@
 //!
 //! [`Watcher`] decides and never waits; `run.rs` waits and never decides. Nothing here knows how a sink delivers.
 
+mod again;
 mod listing;
 mod outlook;
 mod paging;
@@ -24,7 +25,7 @@ use super::{
     schedule::{Schedule, Slot},
     troubles::{Say, Troubles, WORDS_MAX},
 };
-pub use streams::Paged;
+pub use streams::EventsPaged;
 use streams::Streams;
 
 use crate::{
@@ -555,67 +556,6 @@ impl Watcher {
         if let Some(watched) = self.fleet.get_mut(slot) {
             watched.look = look;
         }
-    }
-
-    // --- when again ---
-
-    fn schedule_now(&mut self, slot: Slot, now: Now) {
-        let interval = self.settings.poll.pace.initial();
-        if self.fleet.get(slot).is_some_and(|watched| watched.standing() == Standing::Watching) {
-            self.schedule.set(slot, now.elapsed, interval);
-        }
-    }
-
-    /// Due again after `wait`, spread by jitter.
-    fn again(&mut self, slot: Slot, wait: Duration, now: Now) {
-        let wait = self.jittered(slot, wait);
-        self.again_exactly(slot, wait, now);
-    }
-
-    /// The same, but no later than something may have stayed as it is for too long: only a read can confirm it.
-    fn again_in_time(&mut self, slot: Slot, wait: Duration, now: Now) {
-        let wait = self.jittered(slot, wait);
-        let ahead = self.fleet.get(slot).and_then(|watched| watched.look.ahead(now.wall));
-        self.again_exactly(slot, ahead.map_or(wait, |ahead| wait.min(ahead)), now);
-    }
-
-    fn jittered(&self, slot: Slot, wait: Duration) -> Duration {
-        let Some(watched) = self.fleet.get(slot) else { return wait };
-        let seed = xxhash_rust::xxh3::xxh3_64_with_seed(watched.id.as_str().as_bytes(), self.polls);
-        self.settings.poll.pace.jittered(wait, seed)
-    }
-
-    fn again_exactly(&mut self, slot: Slot, wait: Duration, now: Now) {
-        self.release(slot);
-        let Some(watched) = self.fleet.get(slot) else { return };
-        if watched.standing() == Standing::Watching && !watched.passed {
-            // How late it is later counts against the wait it had.
-            self.schedule.set(slot, now.elapsed + wait, wait.max(self.settings.poll.pace.initial()));
-        }
-    }
-
-    /// One pass: this execution has had its turn.
-    fn pass(&mut self, slot: Slot) {
-        if self.settings.mode == Mode::Once
-            && let Some(watched) = self.fleet.get_mut(slot)
-        {
-            watched.passed = true;
-        }
-    }
-
-    /// Nothing is under way for it any more.
-    fn release(&mut self, slot: Slot) {
-        let Some(watched) = self.fleet.get_mut(slot) else { return };
-        watched.busy = false;
-        if !watched.listed {
-            self.troubles.over(slot, Duration::ZERO);
-            self.fleet.remove(slot);
-        }
-    }
-
-    fn write(&mut self, writes: Vec<Write>) {
-        self.committing += 1;
-        self.actions.push(Action::Write { writes });
     }
 }
 

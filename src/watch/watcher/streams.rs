@@ -40,7 +40,7 @@ const SHUT_FOR_MAX: Duration = Duration::from_secs(3_600);
 
 /// A page that came back, or did not.
 #[derive(Debug)]
-pub struct Paged {
+pub struct EventsPaged {
     pub reading: u64,
     pub since: u64,
     pub sent_at: Duration,
@@ -199,9 +199,9 @@ impl Watcher {
     }
 
     /// A page came back, or did not.
-    pub fn stream_page(&mut self, paged: Paged, now: Now) {
+    pub fn events_paged(&mut self, paged: EventsPaged, now: Now) {
         self.in_flight -= 1;
-        let Paged { reading: number, since, sent_at, result } = paged;
+        let EventsPaged { reading: number, since, sent_at, result } = paged;
         match result {
             // The snapshot was committed without: an API that is always so slow is asked for nothing.
             Ok(_) if !self.streams.readings.iter().any(|reading| reading.number == number) => {
