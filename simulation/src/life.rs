@@ -329,6 +329,7 @@ fn settings(universe: &Universe) -> Settings {
     Settings {
         poll: universe.plan.poll.clone(),
         not_found_grace: universe.plan.not_found_grace,
+        attention: Arc::default(),
         keeps_state: true,
         mode: Mode::Forever,
     }

@@ -116,6 +116,8 @@ pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigEr
         config = Config {
             watch: defaults.watch,
             state: State { path: config.state.path, ..defaults.state },
+            remind: defaults.remind,
+            heartbeat: defaults.heartbeat,
             log: defaults.log,
             daemon: defaults.daemon,
             ..config

@@ -1,6 +1,7 @@
 //! The configuration as the program holds it: every value here has been checked. `file.rs` reads TOML into it, `load.rs` finds the file
 //! and adds what the command line and the environment say.
 
+mod attention;
 mod body;
 mod file;
 mod key;
@@ -35,6 +36,9 @@ pub struct Config {
     pub poll: Poll,
     pub state: State,
     pub sinks: Vec<Sink>,
+    /// How long a person is waited for before somebody is reminded: the smallest first, each once.
+    pub remind: Vec<Threshold>,
+    pub heartbeat: Option<Heartbeat>,
     pub log: Log,
     pub daemon: Daemon,
 }
@@ -60,6 +64,24 @@ pub struct Watch {
     /// `None`: true exactly when every source is static.
     pub exit_when_done: Option<bool>,
     pub not_found_grace: Duration,
+    /// `None`: standing still is told to nobody.
+    pub stalled_after: Option<Duration>,
+}
+
+/// A wait that is long enough to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Threshold {
+    pub after: Duration,
+    /// As the configuration has it, for whoever compares it with that.
+    pub spelled: Box<str>,
+}
+
+/// A sign of life for a service that tells when it stays away.
+#[derive(Debug, Clone)]
+pub struct Heartbeat {
+    /// Whoever knows it can send one: a secret.
+    pub url: SecretSource,
+    pub every: Duration,
 }
 
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::schedule::Slot;
+use super::{attention::Look, schedule::Slot};
 use crate::{
     clock::Time,
     store::{Abandoned, Fingerprint, Outcome, Standing},
@@ -41,6 +41,8 @@ pub struct Watched {
     pub last_read: Option<Time>,
     /// The first NOT_FOUND of the run of them that still lasts.
     pub missing: Option<Missing>,
+    /// When an unchanged read is worth a look at the memory.
+    pub look: Look,
     interval_ms: u32,
     /// Reads in a row that failed.
     pub failures: u32,
@@ -63,6 +65,7 @@ impl Watched {
             fingerprint: None,
             last_read: None,
             missing: None,
+            look: Look::NEVER,
             interval_ms: 0,
             failures: 0,
             standing: Standing::Watching,
@@ -175,6 +178,10 @@ impl Fleet {
     pub fn from(&self, slot: Slot) -> impl Iterator<Item = (Slot, &Watched)> {
         let slots = self.slots.get(slot as usize..).unwrap_or_default();
         slots.iter().zip(slot..).filter_map(|(watched, slot)| Some((slot, watched.as_ref()?)))
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Watched> {
+        self.slots.iter_mut().flatten()
     }
 
     /// The next execution, in turn, that could be asked now; `not` only when there is no other. One that is busy is another: it will be

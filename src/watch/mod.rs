@@ -1,5 +1,6 @@
 //! What changed: which executions are watched, who is due, what a read shows that the last one did not.
 
+pub mod attention;
 pub mod budget;
 pub mod diff;
 pub mod fleet;

@@ -82,6 +82,8 @@ pub struct Report {
     pub tally: Tally,
     pub in_trouble: usize,
     pub backlog: usize,
+    /// What is known is about as new as the pace allows.
+    pub fresh: bool,
 }
 
 /// How the watch ended, and where everything stood.
@@ -208,7 +210,12 @@ impl Task {
     }
 
     fn report(&self) -> Report {
-        Report { tally: self.watcher.tally(), in_trouble: self.watcher.in_trouble(), backlog: self.watcher.backlog() }
+        Report {
+            tally: self.watcher.tally(),
+            in_trouble: self.watcher.in_trouble(),
+            backlog: self.watcher.backlog(),
+            fresh: self.listed && self.watcher.is_fresh(self.now()),
+        }
     }
 
     fn told(&mut self, command: Command) {
@@ -281,6 +288,7 @@ impl Task {
         for action in actions {
             let store = self.world.store.clone();
             let routes = Arc::clone(&self.world.routes);
+            let attention = Arc::clone(self.watcher.attention());
             match action {
                 Action::ReadCredentials => {}
                 Action::Fetch { mut sent, id } => {
@@ -304,7 +312,14 @@ impl Task {
                 }
                 Action::Observe { sent, subject, answer, fingerprint } => {
                     self.under_way.spawn(async move {
-                        let observed = observe::observe(&subject, &answer, fingerprint, &routes, &store).await?;
+                        let observed =
+                            observe::observe(&subject, &answer, fingerprint, &attention, &routes, &store).await?;
+                        Ok(Done::Observed(sent, observed))
+                    });
+                }
+                Action::Look { sent, subject, fingerprint } => {
+                    self.under_way.spawn(async move {
+                        let observed = observe::look(&subject, fingerprint, &attention, &routes, &store).await?;
                         Ok(Done::Observed(sent, observed))
                     });
                 }

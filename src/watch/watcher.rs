@@ -6,12 +6,13 @@ mod listing;
 mod outlook;
 mod setbacks;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tracing::{debug, info, warn};
 
 use self::outlook::Deaf;
 use super::{
+    attention::{Attention, Look},
     budget::Budget,
     fleet::{Fleet, Tally, Watched},
     gate::{Gate, Permit},
@@ -47,6 +48,7 @@ pub enum Mode {
 pub struct Settings {
     pub poll: Poll,
     pub not_found_grace: Duration,
+    pub attention: Arc<Attention>,
     /// The state outlives the process: another command can look into it.
     pub keeps_state: bool,
     pub mode: Mode,
@@ -68,6 +70,9 @@ pub enum Ending {
 /// One pass tries a read that fails in passing this often again, within this time.
 const ONCE_RETRIES: u32 = 3;
 const ONCE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// An answer may take its time: a read is not old before this, however fast the pace is.
+const FRESH_FOR: Duration = Duration::from_secs(10);
 
 /// So many commits may wait for a store that fails; then polling waits too, since each of them holds a snapshot.
 const COMMITS_MAX: usize = 1024;
@@ -101,6 +106,12 @@ pub enum Action {
         sent: Sent,
         subject: Subject,
         answer: Answer,
+        fingerprint: Fingerprint,
+    },
+    /// The body of the last read again: whether something has stayed as it is for too long.
+    Look {
+        sent: Sent,
+        subject: Subject,
         fingerprint: Fingerprint,
     },
     Abandon {
@@ -186,6 +197,10 @@ impl Watcher {
         self.fleet.tally()
     }
 
+    pub fn attention(&self) -> &Arc<Attention> {
+        &self.settings.attention
+    }
+
     /// How many executions can't be read at present.
     pub fn in_trouble(&self) -> usize {
         self.troubles.count()
@@ -193,6 +208,17 @@ impl Watcher {
 
     pub fn backlog(&self) -> usize {
         self.schedule.backlog()
+    }
+
+    /// Whether somebody was read about as lately as the pace allows, and nobody waits for their turn for much longer than the budget
+    /// makes them; an empty fleet is.
+    pub fn is_fresh(&self, now: Now) -> bool {
+        let watching = self.fleet.tally().watching;
+        let slack = (self.settings.poll.pace.max() * 2).max(FRESH_FOR);
+        let per_request = self.settings.poll.rate_limit.interval();
+        let read = self.any_read && now.elapsed.saturating_sub(self.last_success) <= slack.saturating_add(per_request);
+        let late = self.schedule.latest(now.elapsed) <= slack.saturating_add(self.patience().saturating_mul(2));
+        watching == 0 || (read && late)
     }
 
     /// What has been decided since the last call.
@@ -323,7 +349,10 @@ impl Watcher {
             return self.release(sent.slot);
         }
         let subject = subject(sent.slot, watched, now);
-        if watched.fingerprint == Some(fingerprint) {
+        if watched.fingerprint == Some(fingerprint) && watched.look.is_due(now.wall) {
+            self.committing += 1;
+            self.actions.push(Action::Look { sent, subject, fingerprint });
+        } else if watched.fingerprint == Some(fingerprint) {
             if subject.was_not_found {
                 self.write(vec![found_again(&subject.id)]);
             }
@@ -340,8 +369,9 @@ impl Watcher {
         let slot = sent.slot;
         match observed {
             Observed::Trouble(trouble) => self.failed(sent, &trouble, now),
-            Observed::Same { fingerprint } => {
+            Observed::Same { fingerprint, look } => {
                 self.read(sent, now);
+                self.look_at(slot, look);
                 self.unchanged(slot, fingerprint, now);
             }
             Observed::Stale { contradicts } => {
@@ -363,15 +393,16 @@ impl Watcher {
                 self.pass(slot);
                 self.again(slot, self.settings.poll.pace.initial(), now);
             }
-            Observed::Changed { fingerprint, standing, events } => {
+            Observed::Changed { fingerprint, standing, events, look } => {
                 self.read(sent, now);
                 let Some(watched) = self.fleet.get_mut(slot) else { return };
                 debug!(execution = %watched.id, events, "changed");
                 watched.fingerprint = Some(fingerprint);
                 watched.set_interval(self.settings.poll.pace.initial());
+                watched.look = look;
                 self.fleet.set_standing(slot, standing);
                 self.pass(slot);
-                self.again(slot, self.settings.poll.pace.initial(), now);
+                self.again_in_time(slot, self.settings.poll.pace.initial(), now);
             }
         }
     }
@@ -443,7 +474,13 @@ impl Watcher {
         let wait = watched.interval();
         watched.set_interval(pace.next(wait));
         self.pass(slot);
-        self.again(slot, wait, now);
+        self.again_in_time(slot, wait, now);
+    }
+
+    fn look_at(&mut self, slot: Slot, look: Look) {
+        if let Some(watched) = self.fleet.get_mut(slot) {
+            watched.look = look;
+        }
     }
 
     // --- when again ---
@@ -457,10 +494,21 @@ impl Watcher {
 
     /// Due again after `wait`, spread by jitter.
     fn again(&mut self, slot: Slot, wait: Duration, now: Now) {
-        let Some(watched) = self.fleet.get(slot) else { return };
-        let seed = xxhash_rust::xxh3::xxh3_64_with_seed(watched.id.as_str().as_bytes(), self.polls);
-        let wait = self.settings.poll.pace.jittered(wait, seed);
+        let wait = self.jittered(slot, wait);
         self.again_exactly(slot, wait, now);
+    }
+
+    /// The same, but no later than something may have stayed as it is for too long: only a read can confirm it.
+    fn again_in_time(&mut self, slot: Slot, wait: Duration, now: Now) {
+        let wait = self.jittered(slot, wait);
+        let ahead = self.fleet.get(slot).and_then(|watched| watched.look.ahead(now.wall));
+        self.again_exactly(slot, ahead.map_or(wait, |ahead| wait.min(ahead)), now);
+    }
+
+    fn jittered(&self, slot: Slot, wait: Duration) -> Duration {
+        let Some(watched) = self.fleet.get(slot) else { return wait };
+        let seed = xxhash_rust::xxh3::xxh3_64_with_seed(watched.id.as_str().as_bytes(), self.polls);
+        self.settings.poll.pace.jittered(wait, seed)
     }
 
     fn again_exactly(&mut self, slot: Slot, wait: Duration, now: Now) {

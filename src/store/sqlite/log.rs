@@ -55,11 +55,10 @@ pub(super) fn damage(database: &Path) -> io::Result<Option<String>> {
         // Frames that an index counts are written over only after it has begun to count anew.
         let still = Index::of(database).map(|index| index.salts) == before.map(|index| index.salts);
         match found {
-            None => return Ok(None),
             Some(_) if looks < LOOKS => thread::sleep(PAUSE),
             Some(why) if still => return Ok(Some(why)),
-            // Somebody writes so busily that there is no looking; who watches has looked at its start.
-            Some(_) => return Ok(None),
+            // Whole; or somebody writes so busily that there is no looking, and who watches has looked at its start.
+            _ => return Ok(None),
         }
         looks += 1;
     }

@@ -12,6 +12,7 @@ use crate::{
     store::{Known, Standing, Write},
     velt::model::ExecutionId,
     watch::{
+        attention::Look,
         fleet::{Missing, Watched},
         list::Entry,
         schedule::Slot,
@@ -68,6 +69,7 @@ impl Watcher {
     fn add(&mut self, id: ExecutionId, label: Option<Arc<str>>, known: &HashMap<ExecutionId, Known>, now: Now) {
         let known = known.get(&id);
         let mut watched = Watched::new(id, label, self.settings.poll.pace.initial());
+        watched.look = self.first_look();
         let standing = known.map_or(Standing::Watching, |known| known.standing);
         if let Some(known) = known {
             watched.fingerprint = known.fingerprint;
@@ -114,8 +116,20 @@ impl Watcher {
 
     /// Other settings from now on; executions keep the pace they have reached.
     pub fn reconfigure(&mut self, settings: Settings) {
+        let attention = settings.attention != self.settings.attention;
         self.budget.set_rate(settings.poll.rate_limit);
         self.settings = settings;
+        if attention {
+            let look = self.first_look();
+            for watched in self.fleet.iter_mut() {
+                watched.look = look;
+            }
+        }
+    }
+
+    /// What is remembered tells when to look again; until that was asked, any read may be late.
+    fn first_look(&self) -> Look {
+        if self.settings.attention.is_off() { Look::NEVER } else { Look::UNKNOWN }
     }
 
     /// The credentials (or where they are sent) are others now.
