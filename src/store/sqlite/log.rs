@@ -57,7 +57,7 @@ pub(super) fn damage(database: &Path) -> io::Result<Option<String>> {
         match found {
             Some(_) if looks < LOOKS => thread::sleep(PAUSE),
             Some(why) if still => return Ok(Some(why)),
-            // Nothing is wrong; or somebody writes so busily that there is no looking, and who watches has looked at its start.
+            // Whole; or somebody writes so busily that there is no looking, and who watches has looked at its start.
             _ => return Ok(None),
         }
         looks += 1;

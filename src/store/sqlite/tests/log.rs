@@ -137,7 +137,7 @@ fn a_torn_tail_is_nobodys_loss() {
     let end = 32 + usize::try_from(frames * FRAME).unwrap();
     // A commit that never was: half a frame, frames of the same salts that don't fit in, noise.
     let again = &whole[end - 3 * usize::try_from(FRAME).unwrap()..end];
-    for tail in [&whole[32..1000], again, &vec![0x5a; 20_000]] {
+    for tail in [&whole[32..1000], again, &[0x5a; 10_000]] {
         let killed = files.killed();
         killed.log().write_all_at(tail, end as u64).unwrap();
         killed.assert_holds(5);
