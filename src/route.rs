@@ -4,6 +4,7 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use wildmatch::WildMatch;
 
 use crate::{
@@ -18,6 +19,18 @@ pub struct SinkName(Arc<str>);
 impl SinkName {
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Serialize for SinkName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for SinkName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::from(String::deserialize(deserializer)?.as_str()))
     }
 }
 
@@ -133,6 +146,7 @@ mod tests {
             ("execution.cancelled", true, true),
             ("watch.abandoned", true, true),
             ("watch.inconsistent", false, false),
+            ("watch.reminder", false, false),
         ] {
             for (initial, wanted) in [(Initial::All, true), (Initial::None, false), (Initial::Pressing, pressing)] {
                 let filter = Filter { initial, ..Filter::default() };

@@ -132,6 +132,9 @@ fn sample(sink: &SinkName, now: Time, unique: &str) -> Delivery {
             initial: false,
             is_final: false,
             reason: None,
+            waiting_for: None,
+            waiting_since: None,
+            unchanged_since: None,
         },
     };
     Delivery {

@@ -1,43 +1,50 @@
 //! Wiring: makes the parts, lets them run, and takes them down in order. It decides nothing about executions or deliveries.
 
+mod closing;
 mod end;
+mod heartbeat;
 mod list;
+pub mod outlook;
+mod parts;
 mod reload;
 mod sinks;
+pub mod socket;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 pub(crate) use self::sinks::one as sink;
 use self::{
-    end::{Delivered, verdict},
-    list::Lister,
+    closing::{close, deliver, lose, second},
+    end::verdict,
+    heartbeat::Heartbeat,
+    list::{Lister, mode},
+    outlook::Asker,
+    parts::{settings, world},
     sinks::Stream,
+    socket::Socket,
 };
 use crate::{
     cli::{Cli, IdArgument},
     clock::{Clock, Time},
-    config::{self, Config, ConfigErrors, Given, Loaded, StatePath, secret::Environment},
+    config::{ConfigErrors, Given, Loaded, StatePath, secret::Environment},
     deliver::{self, Dispatcher, Notice},
     exit::Exit,
-    http::SetupError,
     lifecycle::{Signals, Stop, Wish},
-    route::Routes,
     store::{Access, Handle, SqliteStore, StoreError},
     systemd,
-    velt::client::Client,
     watch::{
         list::{self as lines, Entry},
-        run::{self as watching, Command, Ended, Lost, Report, World},
-        watcher::{Mode, Settings},
+        run::{self as watching, Command, Ended, Lost, Report},
+        watcher::Mode,
     },
 };
 
@@ -58,17 +65,6 @@ impl Order {
     pub fn new(cli: &Cli, ids: Vec<Entry>, given: Given, loaded: Loaded, environment: Environment) -> Self {
         let mode = mode(cli.once, &loaded.config);
         Self { ids, given, environment, mode, timeout: cli.timeout, exit_status: cli.exit_status, loaded }
-    }
-}
-
-/// When the watching is over, by what was asked for and what can still change.
-fn mode(once: bool, config: &Config) -> Mode {
-    let watch = &config.watch;
-    match watch.exit_when_done {
-        _ if once => Mode::Once,
-        Some(true) => Mode::UntilDone,
-        None if watch.file.is_none() => Mode::UntilDone,
-        Some(false) | None => Mode::Forever,
     }
 }
 
@@ -189,10 +185,16 @@ async fn life(order: Order, handle: Handle, signals: Signals) -> Result<Exit, Fa
     let (notices, told) = mpsc::channel(16);
     let stream = Stream::default();
     let specs = sinks::specs(&order.loaded.config, &order.environment, &stream, &clock)?;
+    let heart = heart(&order, &commands, &handle);
     // One pass delivers when it has read: see `deliver_once`.
     let dispatcher =
         (order.mode != Mode::Once).then(|| Dispatcher::start(specs.clone(), handle.clone(), clock.clone(), notices));
+    let socket = dispatcher.as_ref().and_then(|dispatcher| {
+        let asker = Asker::new(commands.clone(), dispatcher.summaries(), &clock);
+        listen(&order.loaded.config.state.path, asker)
+    });
     let daemon = Daemon {
+        _socket: socket,
         deadline: order.timeout.map(|timeout| Instant::now() + timeout),
         order,
         store: handle,
@@ -207,6 +209,7 @@ async fn life(order: Order, handle: Handle, signals: Signals) -> Result<Exit, Fa
         signals,
         lister,
         is_started,
+        heart,
         report: Report::default(),
         last_check: Instant::now(),
         last_status: None,
@@ -218,6 +221,8 @@ async fn life(order: Order, handle: Handle, signals: Signals) -> Result<Exit, Fa
 
 /// The parts, running.
 struct Daemon {
+    /// Answers other processes as long as this lives.
+    _socket: Option<Socket>,
     order: Order,
     store: Handle,
     clock: Clock,
@@ -231,6 +236,7 @@ struct Daemon {
     signals: Signals,
     lister: Lister,
     is_started: watch::Receiver<bool>,
+    heart: Option<Heartbeat>,
     deadline: Option<Instant>,
     report: Report,
     last_check: Instant,
@@ -439,7 +445,8 @@ impl Daemon {
     }
 
     /// Takes everything down: polls in flight, deliveries, then the verdict.
-    async fn end(self, why: Why) -> Result<Exit, Failure> {
+    async fn end(mut self, why: Why) -> Result<Exit, Failure> {
+        self.heart = None;
         let grace = self.order.loaded.config.daemon.shutdown_grace;
         let deadline = Instant::now() + grace;
         systemd::stopping(&self.status_line());
@@ -484,65 +491,34 @@ impl Daemon {
             }
         };
         match closed {
-            Ok((ended, delivered)) => Ok(verdict(&end::Course {
-                ending: ended.as_ref().map(|ended| ended.ending),
-                tally: ended.map_or(report.tally, |ended| ended.report.tally),
-                cause,
-                mode: order.mode,
-                exit_status: order.exit_status,
-                timeout: order.timeout.is_some(),
-                delivered,
-            })),
+            Ok((ended, delivered)) => {
+                let exit = verdict(&end::Course {
+                    ending: ended.as_ref().map(|ended| ended.ending),
+                    tally: ended.map_or(report.tally, |ended| ended.report.tally),
+                    cause,
+                    mode: order.mode,
+                    exit_status: order.exit_status,
+                    timeout: order.timeout.is_some(),
+                    delivered,
+                });
+                if let Some(config) = order.loaded.config.heartbeat.filter(|_| order.mode == Mode::Once) {
+                    tokio::select! {
+                        biased;
+                        _ = second(&mut signals, true) => {}
+                        () = heartbeat::once(&config, &order.environment, exit) => {}
+                    }
+                }
+                Ok(exit)
+            }
             Err(lost) => Ok(lose(&lost)),
         }
     }
 }
 
-/// A life that ends because something is lost.
-fn lose(lost: &Lost) -> Exit {
-    error!("{lost}");
-    match lost {
-        Lost::Store(_) => Exit::State,
-        Lost::Panic(_) => Exit::Unexpected,
-    }
-}
-
-/// Waits for the watch to finish what is in flight, while deliveries go on; then for these.
-async fn close(
-    mut watching: JoinHandle<Result<Ended, Lost>>,
-    ended: Option<Ended>,
-    deadline: Instant,
-    deliver: impl AsyncFnOnce(bool) -> Delivered,
-) -> Result<(Option<Ended>, Delivered), Lost> {
-    let by_itself = ended.is_some();
-    let ended = match ended {
-        Some(ended) => Some(ended),
-        None => match timeout_at(deadline, &mut watching).await {
-            Ok(Ok(Ok(ended))) => Some(ended),
-            Ok(Ok(Err(lost))) => return Err(lost),
-            Ok(Err(panic)) => return Err(Lost::Panic(panic.to_string())),
-            // It hangs in a request: nothing of that was told, so nothing is lost.
-            Err(_) => {
-                watching.abort();
-                None
-            }
-        },
-    };
-    Ok((ended, deliver(by_itself).await))
-}
-
-/// Delivers to the end: of the queue where the run has ended by itself, of the grace otherwise.
-async fn deliver(dispatcher: Dispatcher, by_itself: bool, cause: Option<end::Cause>, deadline: Instant) -> Delivered {
-    if by_itself {
-        // What a sink has not taken by then is kept for the next run.
-        let _ = timeout_at(deadline, dispatcher.drained()).await;
-    }
-    let grace = match cause {
-        Some(end::Cause::StdoutClosed) => Duration::ZERO,
-        _ if by_itself => Duration::ZERO,
-        _ => deadline.saturating_duration_since(Instant::now()),
-    };
-    dispatcher.stop(grace).await.into()
+/// A pass sends its one sign of life at its end.
+fn heart(order: &Order, commands: &mpsc::Sender<Command>, store: &Handle) -> Option<Heartbeat> {
+    let config = order.loaded.config.heartbeat.as_ref().filter(|_| order.mode != Mode::Once)?;
+    Some(Heartbeat::start(config, &order.environment, commands.clone(), store.clone()))
 }
 
 /// Sleeps until `at`; for ever where there is no such time.
@@ -553,16 +529,18 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// The second signal that asks to stop; a reload makes no sense any more. Where the end began without one, the first asks for what
-/// is being done already.
-async fn second(signals: &mut Signals, mut signalled: bool) -> Stop {
-    loop {
-        if let Wish::Stop(stop) = signals.next().await {
-            if signalled {
-                return stop;
-            }
-            signalled = true;
-            info!("stopping already, what is due is still delivered; a second signal stops at once");
+/// The socket beside the state. Without one, only `status` knows less.
+fn listen(state: &StatePath, asker: Asker) -> Option<Socket> {
+    let StatePath::File(state) = state else { return None };
+    let path = socket::path(state);
+    match Socket::open(path.clone(), asker) {
+        Ok(socket) => Some(socket),
+        Err(error) => {
+            info!(
+                "`velt-watch status` will show what the state knows, and no more: no socket at {}: {error}",
+                path.display()
+            );
+            None
         }
     }
 }
@@ -572,28 +550,4 @@ async fn tell(commands: &mpsc::Sender<Command>, command: Command) {
     if commands.send(command).await.is_err() {
         debug!("the watcher has ended");
     }
-}
-
-fn world(config: &Config, environment: &Environment, store: Handle, clock: Clock) -> Result<World, Failure> {
-    let api = config.api.clone();
-    let environment = environment.clone();
-    let keyring = move || {
-        let read = |source: &config::SecretSource| source.read(&environment).map_err(|error| error.to_string());
-        Ok(config::secret::Credentials { api_key: read(&api.api_key)?, auth_token: read(&api.auth_token)? })
-    };
-    let wrong = |error: SetupError| Failure::Wiring(format!("api: {error}"));
-    let fetch = Client::new(&config.api, clock.clone()).map_err(wrong)?;
-    Ok(World {
-        origin: config.api.url.as_str().into(),
-        fetch: Arc::new(fetch),
-        keyring: Arc::new(keyring),
-        routes: Arc::new(Routes::new(config.sinks.iter().map(|sink| (sink.name.clone(), sink.filter.clone())))),
-        store,
-        clock,
-    })
-}
-
-fn settings(config: &Config, mode: Mode) -> Settings {
-    let keeps_state = config.state.path != StatePath::Memory;
-    Settings { poll: config.poll.clone(), not_found_grace: config.watch.not_found_grace, keeps_state, mode }
 }

@@ -340,7 +340,7 @@ impl Desk {
             return Act::End;
         }
         let act = self.next_delivery();
-        self.publish();
+        self.publish(&act);
         act
     }
 
@@ -422,15 +422,22 @@ impl Desk {
             && self.time.age(parcel.first().enqueued_at, &self.clock) >= self.sending.retry.max_age
     }
 
-    fn publish(&self) {
+    fn publish(&self, act: &Act) {
         let state = match self.door {
             Door::Stopped if self.attempts + self.persisting == 0 => SinkState::Stopped,
             Door::Open if self.attempts + self.persisting == 0 && self.lanes.is_idle() => SinkState::Idle,
             _ => SinkState::Working,
         };
+        let next_attempt_at = match act {
+            Act::Wait(Some(wake)) if self.door == Door::Open && self.attempts == 0 => {
+                Some(self.clock.now().after(wake.saturating_sub(self.clock.elapsed())))
+            }
+            _ => None,
+        };
         self.board.update(&self.name, |status| {
             status.state = state;
             status.in_flight = self.attempts;
+            status.next_attempt_at = next_attempt_at;
         });
     }
 

@@ -217,6 +217,12 @@ impl Dispatcher {
         self.world.board.summary()
     }
 
+    /// The same for who asks from elsewhere, also after a reload.
+    pub fn summaries(&self) -> impl Fn() -> Vec<SinkSummary> + Send + Sync + use<> {
+        let board = Arc::clone(&self.world.board);
+        move || board.summary()
+    }
+
     /// Goes on delivering what is due or becomes due within `grace`, ends early when nothing is, and gives up what is in flight at its end.
     pub async fn stop(self, grace: Duration) -> Report {
         let deadline = self.world.clock.elapsed().saturating_add(grace);

@@ -86,6 +86,7 @@ impl Printer {
                     tracing::info!(sink = %self.name, "sink {} takes events again", self.name);
                     self.board(|status| {
                         status.failing_since = None;
+                        status.failed_attempts = 0;
                         status.last_answer = None;
                     });
                 }
@@ -109,6 +110,7 @@ impl Printer {
             status.failing_since.get_or_insert(since);
             status.last_answer = Some(answer);
             status.not_accepted += 1;
+            status.failed_attempts += 1;
             status.in_flight = 0;
         });
         if self.phase().due_by().is_some() {

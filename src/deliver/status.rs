@@ -5,12 +5,14 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{clock::Time, route::SinkName, store::DeliveryId};
 
 /// A sink in a few numbers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct SinkSummary {
     pub name: SinkName,
     pub state: SinkState,
@@ -18,8 +20,12 @@ pub struct SinkSummary {
     pub pending: u64,
     pub in_flight: usize,
     pub failing_since: Option<Time>,
+    /// Attempts that were not accepted since then.
+    pub failed_attempts: u64,
     /// Of the trouble that lasts.
     pub last_answer: Option<String>,
+    /// When something is tried again, as far as the sink waits for a moment and not for something to happen.
+    pub next_attempt_at: Option<Time>,
     /// Attempts of this process that were accepted.
     pub accepted: u64,
     /// Attempts of this process that were not.
@@ -30,7 +36,8 @@ pub struct SinkSummary {
     pub attempted_not_accepted: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum SinkState {
     /// Something is in flight, due, or will be.
     Working,
@@ -48,7 +55,9 @@ pub(super) struct Status {
     pub(super) pending: u64,
     pub(super) in_flight: usize,
     pub(super) failing_since: Option<Time>,
+    pub(super) failed_attempts: u64,
     pub(super) last_answer: Option<String>,
+    pub(super) next_attempt_at: Option<Time>,
     pub(super) accepted: u64,
     pub(super) not_accepted: u64,
     pub(super) dead: u64,
@@ -63,7 +72,9 @@ impl Default for Status {
             pending: 0,
             in_flight: 0,
             failing_since: None,
+            failed_attempts: 0,
             last_answer: None,
+            next_attempt_at: None,
             accepted: 0,
             not_accepted: 0,
             dead: 0,
@@ -177,7 +188,9 @@ impl Board {
             pending: status.pending,
             in_flight: status.in_flight,
             failing_since: status.failing_since,
+            failed_attempts: status.failed_attempts,
             last_answer: status.last_answer.clone(),
+            next_attempt_at: status.next_attempt_at,
             accepted: status.accepted,
             not_accepted: status.not_accepted,
             dead: status.dead,

@@ -12,6 +12,7 @@ mod sqlite;
 
 use std::{collections::HashSet, fmt, num::NonZeroUsize, path::PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
@@ -33,7 +34,8 @@ pub use sqlite::{Access, SqliteStore};
 pub struct Fingerprint(pub u64);
 
 /// Where the watcher stands with an ID.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "&'static str", try_from = "String")]
 pub enum Standing {
     /// To be polled.
     Watching,
@@ -83,6 +85,20 @@ impl Standing {
     }
 }
 
+impl From<Standing> for &'static str {
+    fn from(standing: Standing) -> Self {
+        standing.as_str()
+    }
+}
+
+impl TryFrom<String> for Standing {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("unknown standing {text:?}"))
+    }
+}
+
 /// The little that is known of every execution: what a start needs of all of them at once.
 #[derive(Debug, Clone)]
 pub struct Known {
@@ -94,6 +110,8 @@ pub struct Known {
     pub observed_at: Option<Time>,
     /// The first NOT_FOUND of the run of them that still lasts.
     pub not_found_since: Option<Time>,
+    /// The definition whose list showed it first; `None` where it has only been named.
+    pub discovered: Option<Box<str>>,
 }
 
 /// One change to the state. Several are applied in one transaction.
@@ -108,6 +126,11 @@ pub enum Write {
     },
     /// Poll these again: what was given up is forgotten, the sequence goes on. IDs that were not given up are left alone.
     Resume {
+        ids: Vec<ExecutionId>,
+    },
+    /// A list has shown these: they are watched from now on, over restarts too. An earlier mark stands.
+    Discovered {
+        definition: Box<str>,
         ids: Vec<ExecutionId>,
     },
     /// What became of a delivery.
@@ -355,6 +378,9 @@ pub trait Store: Send {
 
     /// The little that is known of every execution, for a start.
     fn roster(&mut self) -> Result<Vec<Known>, StoreError>;
+
+    /// What is known of some executions, of those of them that are known at all.
+    fn known(&mut self, ids: &[ExecutionId]) -> Result<Vec<Known>, StoreError>;
 
     /// What is remembered of one execution; `None` if it has never been committed.
     fn recall(&mut self, id: &ExecutionId) -> Result<Option<Memory>, StoreError>;

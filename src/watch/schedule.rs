@@ -20,7 +20,11 @@ pub struct Schedule {
     ready: BTreeMap<u32, VecDeque<Entry>>,
     /// The entry of a slot that counts; older ones are skipped when they come up.
     current: Vec<u32>,
+    /// When each slot is due, for whoever asks: the queues are not to be searched. `NEVER` where it is not.
+    due_ms: Vec<u64>,
 }
+
+const NEVER: u64 = u64::MAX;
 
 /// Milliseconds keep an entry at 20 bytes; a million of them are one small machine's business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +48,7 @@ impl Schedule {
         let version = self.forget(slot);
         let due_ms = u64::try_from(due.as_millis()).unwrap_or(u64::MAX);
         let interval_ms = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX).max(1);
+        self.due_ms[slot as usize] = due_ms;
         self.timers.push(Reverse(Entry { due_ms, slot, version, interval_ms }));
     }
 
@@ -87,6 +92,23 @@ impl Schedule {
         self.timers.peek().map(|Reverse(entry)| Duration::from_millis(entry.due_ms))
     }
 
+    /// How late the one is that has been due for longest.
+    pub fn latest(&self, now: Duration) -> Duration {
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let counting = |entry: &&Entry| entry.counts(&self.current);
+        let ready = self.ready.values().filter_map(|queue| queue.iter().find(counting));
+        // Those that nobody has looked at since they became due; the first is the oldest, if it counts.
+        let timer = self.timers.peek().map(|Reverse(entry)| entry).filter(counting);
+        let due_ms = ready.chain(timer).map(|entry| entry.due_ms).min().unwrap_or(now_ms);
+        Duration::from_millis(now_ms.saturating_sub(due_ms))
+    }
+
+    /// When `slot` is due, if it is going to be.
+    pub fn due(&self, slot: Slot) -> Option<Duration> {
+        let due = self.due_ms.get(slot as usize).copied().filter(|due| *due != NEVER);
+        due.map(Duration::from_millis)
+    }
+
     /// How many are due and not taken.
     pub fn backlog(&self) -> usize {
         self.ready.values().map(VecDeque::len).sum()
@@ -124,7 +146,9 @@ impl Schedule {
         let index = slot as usize;
         if index >= self.current.len() {
             self.current.resize(index + 1, 0);
+            self.due_ms.resize(index + 1, NEVER);
         }
+        self.due_ms[index] = NEVER;
         self.current[index] = self.current[index].wrapping_add(1);
         self.current[index]
     }
@@ -149,7 +173,9 @@ mod tests {
         schedule.set(1, s(5), s(2));
         assert_eq!(schedule.take(s(4), FOREVER), None);
         assert_eq!(schedule.next_due(s(4)), Some(s(5)));
+        assert_eq!([0, 1, 2].map(|slot| schedule.due(slot)), [Some(s(10)), Some(s(5)), None]);
         assert_eq!(schedule.take(s(10), FOREVER), Some(1));
+        assert_eq!(schedule.due(1), None, "taken");
         assert_eq!(schedule.take(s(10), FOREVER), Some(0));
         assert_eq!(schedule.take(s(10), FOREVER), None);
         assert_eq!(schedule.next_due(s(10)), None);

@@ -39,6 +39,7 @@ impl Desk {
                     parcel.ids().into_iter().for_each(|id| status.unaccepted.accepted(id));
                     if recovered.is_some() {
                         status.failing_since = None;
+                        status.failed_attempts = 0;
                         status.last_answer = None;
                     }
                 });
@@ -150,6 +151,7 @@ impl Desk {
         let since = self.clock.now();
         self.board.update(&self.name, |status| {
             status.not_accepted += 1;
+            status.failed_attempts += 1;
             parcel.ids().into_iter().for_each(|id| status.unaccepted.add(id));
             status.last_answer = Some(answer.to_string());
             if first {

@@ -369,6 +369,10 @@ impl Store for Faulty {
         self.store.roster()
     }
 
+    fn known(&mut self, ids: &[ExecutionId]) -> Result<Vec<Known>, StoreError> {
+        self.store.known(ids)
+    }
+
     fn recall(&mut self, id: &ExecutionId) -> Result<Option<Memory>, StoreError> {
         self.store.recall(id)
     }

@@ -151,6 +151,26 @@ async fn a_clock_that_was_ahead_before_a_restart_cannot_freeze_the_queue() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sink_in_trouble_tells_since_when_how_often_and_when_it_is_tried_next() {
+    let rig = Rig::new();
+    let fake = Fake::at_once(&rig.clock, vec![status(503), status(503), wait(429, s(100))]);
+    let dispatcher = rig.start(vec![Plan::default().to(&fake)]);
+    let start = rig.clock.now();
+    rig.commit("e1", 1, &["a"]).await;
+    for (after, attempts, next) in [(ms(0), 1, 5_000), (s(6), 2, 20_000), (s(15), 3, 120_000)] {
+        pass(after).await;
+        settle().await;
+        let summary = &dispatcher.summary()[0];
+        assert_eq!((summary.failing_since, summary.failed_attempts), (Some(start), attempts));
+        assert_eq!(summary.next_attempt_at.map(|at| at.since(start)), Some(ms(next)));
+    }
+    pass(s(101)).await;
+    settle().await;
+    let summary = &dispatcher.summaries()()[0];
+    assert_eq!((summary.failing_since, summary.failed_attempts, summary.next_attempt_at), (None, 0, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_step_of_the_wall_clock_ages_nothing() {
     const DAYS: i64 = 86_400_000;
     for step in [4 * DAYS, 365 * DAYS, -4 * DAYS] {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
-use super::{Action, Ending, Mode, Now, ONCE_PATIENCE, ONCE_RETRIES, Sent, Watcher, subject};
+use super::{Action, Deaf, Ending, Mode, Now, ONCE_PATIENCE, ONCE_RETRIES, Sent, Watcher, subject};
 use crate::{
     plain,
     store::{Abandoned, Standing, Write},
@@ -23,7 +23,7 @@ impl Watcher {
         match trouble.verdict {
             Verdict::Credentials { named } => self.credentials_refused(sent, trouble, named, now),
             Verdict::SlowDown { retry_after } => {
-                self.deaf_since.get_or_insert(sent.at);
+                Deaf::count(&mut self.deaf, sent.at, trouble);
                 self.gate.learnt_nothing(now.elapsed);
                 if let Some(news) = self.gate.limited(sent.at, now.elapsed, retry_after) {
                     self.tell(news, now);
@@ -49,7 +49,7 @@ impl Watcher {
                 }
             }
             Verdict::Passing { retry_after } => {
-                self.deaf_since.get_or_insert(sent.at);
+                Deaf::count(&mut self.deaf, sent.at, trouble);
                 self.gate.learnt_nothing(now.elapsed);
                 self.complain(slot, trouble, now);
                 self.back_off(slot, retry_after, now);
@@ -59,7 +59,7 @@ impl Watcher {
 
     /// The API judged the question and not the asker: it can be reached, and nothing is wrong with access.
     fn judged(&mut self, sent: &Sent, now: Now) {
-        self.deaf_since = None;
+        self.deaf = None;
         for news in self.gate.accepted(sent.at, false) {
             self.tell(news, now);
         }
@@ -148,7 +148,7 @@ impl Watcher {
         if self.settings.mode == Mode::Once {
             let wait = self.once_pace.nth(failures - 1).max(at_least.unwrap_or_default());
             // Since when nobody answers, not since the last success: under a slow budget that may be long ago without any trouble.
-            let deaf_for = now.elapsed.saturating_sub(self.deaf_since.unwrap_or(now.elapsed));
+            let deaf_for = now.elapsed.saturating_sub(self.deaf.as_ref().map_or(now.elapsed, |deaf| deaf.since));
             let patience = ONCE_PATIENCE.saturating_sub(deaf_for);
             if failures > ONCE_RETRIES || wait > patience {
                 self.unread += 1;
@@ -162,14 +162,15 @@ impl Watcher {
 
     /// One pass: when nobody has answered for as long as a pass waits; `None` while there is no trouble, or once that has passed.
     pub(super) fn patience_ends(&self, now: Now) -> Option<Duration> {
-        self.deaf_since.map(|since| since + ONCE_PATIENCE).filter(|end| *end > now.elapsed)
+        self.deaf.as_ref().map(|deaf| deaf.since + ONCE_PATIENCE).filter(|end| *end > now.elapsed)
     }
 
     /// One pass ends when everybody has to wait longer than a pass may.
     pub(super) fn cut_short_once(&mut self, now: Now) {
         let waiting = self.fleet.iter().any(|(_, w)| w.standing() == Standing::Watching && !w.passed);
-        let deaf = self.deaf_since.is_some_and(|since| now.elapsed.saturating_sub(since) >= ONCE_PATIENCE);
+        let deaf = self.deaf.as_ref().is_some_and(|deaf| now.elapsed.saturating_sub(deaf.since) >= ONCE_PATIENCE);
         let limited = self.gate.limited_until().is_some_and(|until| until.saturating_sub(now.elapsed) > ONCE_PATIENCE);
+        let waiting = waiting || !self.discovery.is_settled();
         if waiting && (deaf || limited) && self.cut_short.is_none() {
             self.cut_short = Some(Ending::Unreachable);
         }
@@ -177,7 +178,7 @@ impl Watcher {
 
     pub(super) fn complain(&mut self, slot: Slot, trouble: &Trouble, now: Now) {
         let Some(watched) = self.fleet.get(slot) else { return };
-        match self.troubles.failed(slot, &trouble.kind, trouble.each, now.elapsed) {
+        match self.troubles.failed(slot, &trouble.kind, &trouble.what, trouble.each, now.elapsed) {
             Say::Name => warn!(execution = %watched.id, "can't be read: {trouble}; it is tried again"),
             Say::SumUp => warn!("more executions can't be read: {trouble}; all are tried again"),
             Say::Nothing => debug!(execution = %watched.id, "can't be read, again: {trouble}"),
@@ -185,6 +186,11 @@ impl Watcher {
     }
 
     pub(super) fn tell(&mut self, news: News, now: Now) {
+        match news {
+            News::Refused => self.refused_since = Some(now.elapsed),
+            News::Accepted => self.refused_since = None,
+            _ => {}
+        }
         match news {
             News::Refused => error!(
                 "the API refuses the credentials; {} (hint: `velt-watch check` shows where they come from)",

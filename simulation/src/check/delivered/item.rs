@@ -10,6 +10,7 @@ use crate::journal::{Got, Sent};
 /// What whole milliseconds can take away from an interval over all its steps.
 const CUT_OFF: f64 = 0.998;
 
+#[expect(clippy::struct_excessive_bools, reason = "facts that hold independently of each other, each asked for alone")]
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, learnt at another moment")]
 pub(super) struct Item {
