@@ -437,7 +437,10 @@ impl Daemon {
                 dead => format!(", {dead} dead"),
             };
             let failing = match (&sink.failing_since, &sink.last_answer) {
-                (Some(since), Some(answer)) => format!(", failing since {since}: {answer}"),
+                (Some(since), Some(answer)) => {
+                    let next = sink.next_attempt_at.map(|at| format!(", tried again at {at}")).unwrap_or_default();
+                    format!(", failing since {since}, {} attempts{next}: {answer}", sink.failed_attempts)
+                }
                 _ => String::new(),
             };
             info!("sink {}: {pending} pending{dead}, {} accepted{failing}", sink.name, sink.accepted);

@@ -137,7 +137,7 @@ async fn answer(line: &[u8], asker: &Asker) -> Answered {
         }
         Ok(question) => match asker.ask(question.outlook).await {
             Some(outlook) => Answered { version: VERSION, outlook: Some(outlook), error: None },
-            None => refuse("the watching is over, or has no time to answer".into()),
+            None => refuse("it is stopping, or has no time to answer".into()),
         },
         Err(_) if !line.ends_with(b"\n") => refuse("the question is no line, or a too long one".into()),
         Err(error) => refuse(format!("the question can't be understood: {error}")),

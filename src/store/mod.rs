@@ -323,8 +323,33 @@ pub struct Queue {
     pub next_at: Option<Time>,
     /// Of the delivery that has been tried most recently and is still pending.
     pub last_answer: Option<String>,
+    /// Of those pending, how many have been tried and were not accepted.
+    pub tried: u64,
     pub dead: u64,
     pub stopped: Option<Stopped>,
+}
+
+/// An event that a sink has not taken yet, for people.
+#[derive(Debug, Clone)]
+pub struct Undelivered {
+    pub sink: SinkName,
+    pub execution: ExecutionId,
+    pub event_id: EventId,
+    /// The event's type.
+    pub kind: Box<str>,
+    pub sequence: u64,
+    pub attempts: u32,
+    pub last_answer: Option<String>,
+    pub enqueued_at: Time,
+    /// Not before this moment; and what is behind another of its execution waits for that one.
+    pub due_at: Time,
+}
+
+/// Which undelivered events are meant; the default means all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutboxFilter {
+    pub sink: Option<SinkName>,
+    pub execution: Option<ExecutionId>,
 }
 
 /// Why and since when a sink takes nothing.
@@ -430,6 +455,15 @@ pub trait Store: Send {
     /// One dead letter with its event's JSON, if there is one of this number.
     fn dead_letter(&mut self, id: LetterId) -> Result<Option<(DeadLetter, Box<str>)>, StoreError>;
 
+    /// The undelivered events that `filter` means in the order of their commit, at most `limit`.
+    fn undelivered(&mut self, filter: &OutboxFilter, limit: usize) -> Result<Vec<Undelivered>, StoreError>;
+
     /// Every execution with all that is remembered of it, by id.
     fn everything(&mut self) -> Result<Vec<Remembered>, StoreError>;
+
+    /// One execution with all that is remembered of it; `None` if it has never been committed.
+    fn remembered(&mut self, id: &ExecutionId) -> Result<Option<Remembered>, StoreError>;
+
+    /// What was told of an execution, as far as it is kept: each event's JSON, in order.
+    fn story(&mut self, id: &ExecutionId) -> Result<Vec<Box<str>>, StoreError>;
 }

@@ -22,8 +22,8 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
 
 use super::{
-    DeadFilter, DeadLetter, Delivery, Due, Known, LetterId, Memory, Queue, Remembered, Stopped, Store, StoreError,
-    Write,
+    DeadFilter, DeadLetter, Delivery, Due, Known, LetterId, Memory, OutboxFilter, Queue, Remembered, Stopped, Store,
+    StoreError, Undelivered, Write,
 };
 use crate::{clock::Time, route::SinkName, velt::model::ExecutionId};
 
@@ -211,7 +211,19 @@ impl Store for SqliteStore {
         self.read(|connection| dead::one(connection, id))
     }
 
+    fn undelivered(&mut self, filter: &OutboxFilter, limit: usize) -> Result<Vec<Undelivered>, StoreError> {
+        self.read(|connection| outbox::undelivered(connection, filter, limit))
+    }
+
     fn everything(&mut self) -> Result<Vec<Remembered>, StoreError> {
         self.read(executions::everything)
+    }
+
+    fn remembered(&mut self, id: &ExecutionId) -> Result<Option<Remembered>, StoreError> {
+        self.read(|connection| executions::remembered(connection, id))
+    }
+
+    fn story(&mut self, id: &ExecutionId) -> Result<Vec<Box<str>>, StoreError> {
+        self.read(|connection| executions::story(connection, id))
     }
 }

@@ -53,7 +53,7 @@ impl Desk {
                     self.orders.gate.close_until(now.saturating_add(after));
                 }
                 let wait = retry_wait(&sending.retry, &parcel).max(after.unwrap_or_default());
-                self.failed(&parcel, &answer, "will be tried again");
+                self.failed(&parcel, &answer, &format!("will be tried again in {}", plain::duration(wait)));
                 let again =
                     Settlement::Again { due_at: self.time.now(&self.clock).after(wait), answer: answer.to_string() };
                 let more = self.probe(&parcel, &sending, started, after);

@@ -21,8 +21,8 @@ use crate::{
     deliver::{Answer, Dispatcher, Identity, Notice, Outlet, Sending, SinkSpec, Way, judge::Failure},
     pace::Pace,
     store::{
-        DeadFilter, DeadLetter, Delivery, Due, Form, Handle, Known, LetterId, Memory, Observation, Parcel, Queue,
-        Record, Remembered, SqliteStore, Standing, Stopped, Store, StoreError, Write,
+        DeadFilter, DeadLetter, Delivery, Due, Form, Handle, Known, LetterId, Memory, Observation, OutboxFilter,
+        Parcel, Queue, Record, Remembered, SqliteStore, Standing, Stopped, Store, StoreError, Undelivered, Write,
     },
     velt::model::ExecutionId,
 };
@@ -419,5 +419,17 @@ impl Store for Faulty {
 
     fn everything(&mut self) -> Result<Vec<Remembered>, StoreError> {
         self.store.everything()
+    }
+
+    fn undelivered(&mut self, filter: &OutboxFilter, limit: usize) -> Result<Vec<Undelivered>, StoreError> {
+        self.store.undelivered(filter, limit)
+    }
+
+    fn remembered(&mut self, id: &ExecutionId) -> Result<Option<Remembered>, StoreError> {
+        self.store.remembered(id)
+    }
+
+    fn story(&mut self, id: &ExecutionId) -> Result<Vec<Box<str>>, StoreError> {
+        self.store.story(id)
     }
 }
