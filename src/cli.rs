@@ -179,6 +179,7 @@ pub enum Command {
     Completions { shell: clap_complete::Shell },
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "flags, as they are typed")]
 #[derive(Debug, Clone, Default, Args)]
 pub struct StatusArguments {
     /// Only this execution: its steps, and what of it is undelivered

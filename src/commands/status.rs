@@ -105,7 +105,9 @@ fn everything(
         let mut chosen: Vec<_> = executions.into_iter().filter(fits).collect();
         chosen.truncate(asked.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX));
         live.also(setting.daemon, chosen.iter().filter(|x| x.is_watched()).map(|x| x.execution_id));
-        chosen.iter_mut().for_each(|execution| execution.add(&live));
+        for execution in &mut chosen {
+            execution.add(&live);
+        }
         let document = Document::of(setting, &live, chosen, &sinks, asked.sink.as_ref().map(|_| &*undelivered));
         return json(&document, out);
     }
@@ -126,9 +128,10 @@ fn is_asked_for(execution: &Execution<'_>, live: &Live, asked: &StatusArguments)
 
 fn no_such_sink(name: &SinkName, known: &[sinks::Sink<'_>]) -> Failure {
     let known: Vec<_> = known.iter().map(|sink| sink.name.as_str()).collect();
-    let list = match known.is_empty() {
-        true => "it knows none".into(),
-        false => format!("there are: {}", known.iter().map(|name| escape(name)).collect::<Vec<_>>().join(", ")),
+    let list = if known.is_empty() {
+        "it knows none".into()
+    } else {
+        format!("there are: {}", known.iter().map(|name| escape(name)).collect::<Vec<_>>().join(", "))
     };
     let hint = nearest(name.as_str(), &known).map(|hint| format!("\n  hint: {}", escape(&hint))).unwrap_or_default();
     Failure::Usage(format!("neither state nor configuration know a sink {}; {list}{hint}", escape(name.as_str())))

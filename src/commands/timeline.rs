@@ -49,8 +49,8 @@ pub fn run(
     out: &mut dyn io::Write,
 ) -> Result<(), Failure> {
     let Some(remembered) = store.remembered(id)? else { return Err(status::unknown(id)) };
-    let story = store.story(id)?;
-    let events = story.iter().map(|json| serde_json::from_str(json)).collect::<Result<Vec<Event>, _>>();
+    let bodies = store.story(id)?;
+    let events = bodies.iter().map(|json| serde_json::from_str(json)).collect::<Result<Vec<Event>, _>>();
     let events = events.map_err(|error| Failure::Unexpected(error.into()))?;
     if events.is_empty() {
         return Err(nothing_left(&remembered));

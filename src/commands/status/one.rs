@@ -37,6 +37,7 @@ struct Document<'a> {
     dead_letters: Vec<Letter<'a>>,
 }
 
+#[expect(clippy::struct_field_names, reason = "the names of the interface")]
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Step<'a> {
@@ -155,7 +156,7 @@ fn facts(
         let interval = duration(std::time::Duration::from_millis(prospect.interval_ms));
         match prospect.next_look_at {
             Some(at) if at > now => {
-                fact("next look", format!("in {}, then every {interval}", duration(at.since(now))))?
+                fact("next look", format!("in {}, then every {interval}", duration(at.since(now))))?;
             }
             Some(_) => fact("next look", "as soon as the request budget allows".into())?,
             None if prospect.looking => fact("next look", "now".into())?,

@@ -120,7 +120,7 @@ impl<'a> Sink<'a> {
     pub(super) fn notes(&self, now: Time, running: bool) -> Vec<String> {
         let mut notes = vec![];
         let ago = |at: Time| format!("{} ({} ago)", minute(at), duration(now.since(at)));
-        let answer = self.last_answer.map(|answer| escape(answer).into_owned()).unwrap_or_else(|| "no answer".into());
+        let answer = self.last_answer.map_or_else(|| "no answer".into(), |answer| escape(answer).into_owned());
         let next = match self.next_attempt_at {
             _ if !running => "tried again once velt-watch runs".into(),
             _ if self.in_flight.is_some_and(|in_flight| in_flight > 0) => "being tried now".into(),

@@ -170,7 +170,7 @@ impl Timeline {
                     }
                 }
                 (kind, _) => {
-                    marks.push(Mark { kind: kind.to_string(), at: event.timestamp, reason: data.reason.clone() })
+                    marks.push(Mark { kind: kind.to_string(), at: event.timestamp, reason: data.reason.clone() });
                 }
             }
         }
@@ -183,7 +183,9 @@ impl Timeline {
         let first = first.unwrap_or(now);
         let started_at = started_at.map_or(first, |at: Time| at.min(first));
         if let Some(end) = ended_at {
-            steps.iter_mut().for_each(|step| step.close(end));
+            for step in &mut steps {
+                step.close(end);
+            }
         }
         let of = |find: fn(&Event) -> Option<&Box<str>>| events.iter().rev().find_map(find).cloned();
         let execution = remembered.memory.execution.as_ref();

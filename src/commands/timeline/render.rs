@@ -1,5 +1,7 @@
 //! The picture: a bar for each step under a time axis. What colour tells, a letter or a word tells too.
 
+#![expect(clippy::similar_names, reason = "a line shows a lane: both words are the picture's own")]
+
 use std::io;
 
 use super::{
@@ -118,7 +120,7 @@ impl Canvas<'_> {
         let version = timeline.definition_version.map(|version| format!(" v{version}")).unwrap_or_default();
         let definition = timeline.definition_id.as_deref().map(|definition| format!("{definition}{version}"));
         for part in [timeline.label.as_deref().map(str::to_owned), definition].into_iter().flatten() {
-            title.push_str(&format!(" {dash} {}", self.text(&part)));
+            title.extend([" ", dash, " ", &self.text(&part)]);
         }
         let status = timeline.status.as_ref().map_or_else(|| "not read".into(), |status| self.text(status.as_str()));
         let lasted = duration(timeline.as_of.since(timeline.started_at));
@@ -266,13 +268,13 @@ impl Canvas<'_> {
                 let end = lane.ended_at.or(timeline.ended_at).unwrap_or(timeline.as_of);
                 let mut result = duration(end.since(lane.started_at));
                 if lane.status != StepStatus::Completed {
-                    result.push_str(&format!(" {}", self.text(lane.status.as_str())));
+                    result.extend([" ", &self.text(lane.status.as_str())]);
                 }
                 if let Some(decision) = &lane.decision {
-                    result.push_str(&format!(" {}", self.text(decision)));
+                    result.extend([" ", &self.text(decision)]);
                 }
                 if let Some(error) = &lane.error {
-                    result.push_str(&format!(" {}", self.failure(error)));
+                    result.extend([" ", &self.failure(error)]);
                 }
                 result
             }

@@ -26,10 +26,7 @@ impl Run {
     }
 
     fn tells(mut self, kind: &str, seconds: i64, more: &Value) -> Self {
-        let status = match kind.strip_prefix("execution.") {
-            Some(status) => status,
-            None => "running",
-        };
+        let status = kind.strip_prefix("execution.").unwrap_or("running");
         let sequence = self.events.len() as u64 + 1;
         let id = EventId::new(&"exec_1".parse().unwrap(), None, &Kind::Test, u32::try_from(sequence).unwrap());
         let mut data = json!({
@@ -182,7 +179,7 @@ fn what_nobody_saw_begin_has_the_time_that_it_says_it_began() {
 #[test]
 fn two_hundred_steps_are_two_hundred_lines_that_fit() {
     let run = (0..200).fold(Run::new(), |run, n| {
-        let node = format!("agent-{}-{}", n, "x".repeat(n as usize % 60));
+        let node = format!("agent-{}-{}", n, "x".repeat(usize::try_from(n).unwrap() % 60));
         run.step(&node, 1, "running", n, n, &json!({})).step(&node, 1, "completed", n + 3, n, &json!({}))
     });
     for width in [40, 80, 250] {
@@ -222,7 +219,7 @@ fn a_terminal_without_unicode_gets_ascii_and_colour_is_only_on_top() {
 fn an_unknown_id_and_one_past_retention_are_told_apart() {
     let mut store = looped().store();
     let setting = Setting { now: at(400), width: 80, colour: false, unicode: true };
-    let mut draw = |store: &mut SqliteStore, id: &str| {
+    let draw = |store: &mut SqliteStore, id: &str| {
         run(store, &id.parse().unwrap(), false, setting, &mut vec![]).unwrap_err().to_string()
     };
     assert!(draw(&mut store, "exec_2").contains("exec_2 is unknown to this state"));
@@ -232,7 +229,7 @@ fn an_unknown_id_and_one_past_retention_are_told_apart() {
 
 #[test]
 fn the_styles_of_statuses_differ_where_meanings_do() {
-    let style = |status: StepStatus| super::status::style(&status);
+    let style = |status: StepStatus| status::style(&status);
     assert_ne!(style(StepStatus::Waiting), style(StepStatus::Running));
     assert_ne!(style(StepStatus::Failed), style(StepStatus::Completed));
 }
