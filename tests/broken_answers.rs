@@ -16,11 +16,11 @@ const PACE: &str = "initial_interval = \"100ms\"\nmax_interval = \"500ms\"\nmult
 const WHOLE: [&str; 4] = ["execution.running", "step.running", "step.completed", "execution.completed"];
 
 /// Lets each execution meet its fault several times, between a first good read and a good end. Gives what was said while it lasted.
-fn through(faults: &[(&str, Fault)], poll: &str) -> (Bench, Run) {
+fn through(faults: &[(&str, Fault)], timeout: &str) -> (Bench, Run) {
     let bench = Bench::new();
     let ids: Vec<&str> = faults.iter().map(|(id, _)| *id).collect();
     bench.running(&ids);
-    bench.config("timeout = \"1s\"", poll, &format!("[watch]\nexecutions = {ids:?}"));
+    bench.config(&format!("timeout = \"{timeout}\""), PACE, &format!("[watch]\nexecutions = {ids:?}"));
     let run = bench.start(&[]);
     for id in &ids {
         run.event_of(id, "step.running", SOON);
@@ -32,7 +32,7 @@ fn through(faults: &[(&str, Fault)], poll: &str) -> (Bench, Run) {
     let met = |log: &[Arc<Logged>]| {
         ids.iter().all(|id| log.iter().filter(|logged| is(logged, id) && spoiled(logged)).count() >= 4)
     };
-    bench.sim.wait_until_blocking(met, Duration::from_secs(20)).expect("each fault met four times");
+    bench.sim.wait_until_blocking(met, SOON).expect("each fault met four times");
     assert_eq!(run.events().len(), 2 * ids.len(), "a broken answer was taken for a change\n{}", run.said());
     (bench, run)
 }
@@ -98,7 +98,7 @@ fn every_broken_answer_is_told_once_tried_again_and_never_a_change() {
         ("exec_hang", Fault::Hang, "within 1s"),
     ];
     let faults: Vec<(&str, Fault)> = cases.iter().map(|(id, fault, _)| (*id, fault.clone())).collect();
-    let (bench, run) = through(&faults, PACE);
+    let (bench, run) = through(&faults, "1s");
     let stderr = run.log();
     for (id, fault, say) in &cases {
         let told = complaints(&stderr, id);
@@ -116,7 +116,7 @@ fn every_broken_answer_is_told_once_tried_again_and_never_a_change() {
 
 #[test]
 fn a_late_answer_is_an_answer() {
-    let (bench, run) = through(&[("exec_late", Fault::delay(Duration::from_millis(300)))], PACE);
+    let (bench, run) = through(&[("exec_late", Fault::delay(Duration::from_millis(300)))], "10s");
     let ended = to_the_end(&bench, run, &["exec_late"]);
     assert_eq!(lines_with(&ended.log(), &["WARN"]), [""; 0], "{}", ended.log());
 }
@@ -124,7 +124,7 @@ fn a_late_answer_is_an_answer() {
 #[test]
 fn a_body_too_large_is_not_held_in_memory() {
     let huge = |chunked| Fault::Huge { bytes: 50 << 20, chunked };
-    let (bench, run) = through(&[("exec_huge", huge(false)), ("exec_huge_chunked", huge(true))], PACE);
+    let (bench, run) = through(&[("exec_huge", huge(false)), ("exec_huge_chunked", huge(true))], "10s");
     let peak = run.peak_memory_kib();
     assert!(peak < 60 << 10, "{peak} KiB");
     let stderr = run.log();
@@ -142,7 +142,7 @@ fn a_redirect_is_not_followed_and_carries_no_credential_anywhere() {
     let to = |code| Fault::Redirect { location: elsewhere.url("/caught?token=canary"), code };
     let ids = ["exec_301", "exec_302", "exec_307", "exec_308"];
     let faults = [(ids[0], to(Some(301))), (ids[1], to(Some(302))), (ids[2], to(None)), (ids[3], to(Some(308)))];
-    let (bench, run) = through(&faults, PACE);
+    let (bench, run) = through(&faults, "10s");
     let stderr = run.log();
     for id in ids {
         let told = complaints(&stderr, id);

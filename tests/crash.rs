@@ -330,7 +330,7 @@ fn torture_of_kills_loses_nothing_and_repeats_the_same() {
     let list = folder.path("list.txt");
     let mut fleet = Fleet::start(&sim, &list, &mut random);
 
-    let each = "timeout = \"500ms\"\nheaders = { x-life = { env = \"LIFE\" } }\n";
+    let each = "timeout = \"1s\"\nheaders = { x-life = { env = \"LIFE\" } }\n";
     let signed = format!("{each}secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"");
     let signed = webhook_with("signed", &receiver.url(SIGNED), &signed);
     let cloud = webhook_with("cloud", &receiver.url(CLOUD), each).replace("\"json\"", "\"cloudevents\"");
@@ -452,7 +452,7 @@ fn a_second_process_on_the_same_state_exits_at_once() {
     for args in [&["exec_2"][..], &["--once"], &["--once", "--exit-status", "exec_1"], &[]] {
         let asked = Instant::now();
         let second = beside(&folder, &sim).args(args).run().expect(75);
-        assert!(asked.elapsed() < Duration::from_secs(3), "{args:?}: {:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_secs(15), "{args:?}: {:?}", asked.elapsed());
         assert!(second.stdout.is_empty());
         // Which state it is about.
         assert!(second.log().contains("state.db"), "{args:?}: {}", second.log());
@@ -490,7 +490,7 @@ fn status_and_retry_work_beside_a_running_process() {
     let asked = Instant::now();
     beside(&folder, &sim).args(["retry", "exec_gone"]).run().expect(0);
     let event = running.event();
-    assert!(asked.elapsed() < Duration::from_secs(8), "noticed after {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(15), "noticed after {:?}", asked.elapsed());
     assert_eq!((event.execution_id(), event.kind(), event.sequence()), ("exec_gone", "execution.completed", 2));
     assert!(event.is_final());
     running.stop().expect(0);

@@ -33,7 +33,7 @@ fn hmac(key: &[u8], text: &[u8]) -> [u8; 32] {
 fn signed_by<'a>(request: &Received, secrets: &[&'a str]) -> Vec<&'a str> {
     let header = |name| request.header(name).unwrap_or_else(|| panic!("no {name}: {request:?}"));
     let at: i64 = header("webhook-timestamp").parse().unwrap();
-    assert!((request.wall_ms / 1_000 - at).abs() <= 2, "sent at {at}, arrived at {}", request.wall_ms);
+    assert!((request.wall_ms / 1_000 - at).abs() <= 10, "sent at {at}, arrived at {}", request.wall_ms);
     let mut text = format!("{}.{at}.", header("webhook-id")).into_bytes();
     text.extend_from_slice(&request.body);
     let of = |secret: &str| {

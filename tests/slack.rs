@@ -112,10 +112,13 @@ fn messages_to_one_url_keep_a_second_apart_and_carry_one_execution_each() {
         assert!(said.contains("legal") && said.contains("brand") && !said.contains("under way"), "{said}");
     }
     assert_eq!(seen.into_values().collect::<Vec<_>>(), [2, 2], "each sink's");
+    // One that is noticed late here is nearer to the next one; all of them together can't be.
     for pair in requests.windows(2) {
         let apart = pair[1].arrived - pair[0].arrived;
-        assert!(apart >= Duration::from_millis(900), "{apart:?}");
+        assert!(apart >= Duration::from_millis(500), "{apart:?}");
     }
+    let all = requests[3].arrived - requests[0].arrived;
+    assert!(all >= Duration::from_millis(2500), "{all:?}");
     assert!(program.is_running());
     program.kill();
 }
@@ -134,7 +137,7 @@ fn what_slack_refuses_for_its_blocks_comes_as_plain_text_and_what_it_refuses_for
         if request.path == "/strict" { Answer::status(400).body("invalid_blocks") } else { status }
     });
     let folder = Folder::new();
-    let fast = "rate_limit = 20\ninitial = true";
+    let fast = "rate_limit = 2\ninitial = true";
     for (sink, code, dead) in [("lenient", 0, 0), ("strict", 20, 2)] {
         let config = folder.config(&format!("{STDOUT}{}", slack(sink, &receiver.url(&format!("/{sink}")), fast)));
         let program = || Program::new(&folder, &sim).config(&config).state(folder.path(sink));
@@ -144,7 +147,7 @@ fn what_slack_refuses_for_its_blocks_comes_as_plain_text_and_what_it_refuses_for
             receiver.received().into_iter().filter(|request| request.path == format!("/{sink}")).collect();
         let forms: Vec<_> = requests.iter().map(|request| request.json().get("blocks").is_some()).collect();
         assert_eq!(forms, [true, false], "{sink}");
-        assert!(requests[1].arrived - requests[0].arrived >= Duration::from_millis(40), "at the sink's rate");
+        assert!(requests[1].arrived - requests[0].arrived >= Duration::from_millis(250), "at the sink's rate");
         for request in &requests {
             let said = said(request);
             assert!(!said.contains("<!channel") && !said.contains("@here"), "{said}");

@@ -2,13 +2,15 @@
 
 mod closing;
 mod end;
+mod heartbeat;
 mod list;
 pub mod outlook;
+mod parts;
 mod reload;
 mod sinks;
 pub mod socket;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 use thiserror::Error;
 use tokio::{
@@ -23,27 +25,26 @@ pub(crate) use self::sinks::one as sink;
 use self::{
     closing::{close, deliver, lose, second},
     end::verdict,
-    list::Lister,
+    heartbeat::Heartbeat,
+    list::{Lister, mode},
     outlook::Asker,
+    parts::{settings, world},
     sinks::Stream,
     socket::Socket,
 };
 use crate::{
     cli::{Cli, IdArgument},
     clock::{Clock, Time},
-    config::{self, Config, ConfigErrors, Given, Loaded, StatePath, secret::Environment},
+    config::{ConfigErrors, Given, Loaded, StatePath, secret::Environment},
     deliver::{self, Dispatcher, Notice},
     exit::Exit,
-    http::SetupError,
     lifecycle::{Signals, Stop, Wish},
-    route::Routes,
     store::{Access, Handle, SqliteStore, StoreError},
     systemd,
-    velt::client::Client,
     watch::{
         list::{self as lines, Entry},
-        run::{self as watching, Command, Ended, Lost, Report, World},
-        watcher::{Mode, Settings},
+        run::{self as watching, Command, Ended, Lost, Report},
+        watcher::Mode,
     },
 };
 
@@ -64,17 +65,6 @@ impl Order {
     pub fn new(cli: &Cli, ids: Vec<Entry>, given: Given, loaded: Loaded, environment: Environment) -> Self {
         let mode = mode(cli.once, &loaded.config);
         Self { ids, given, environment, mode, timeout: cli.timeout, exit_status: cli.exit_status, loaded }
-    }
-}
-
-/// When the watching is over, by what was asked for and what can still change.
-fn mode(once: bool, config: &Config) -> Mode {
-    let watch = &config.watch;
-    match watch.exit_when_done {
-        _ if once => Mode::Once,
-        Some(true) => Mode::UntilDone,
-        None if watch.file.is_none() => Mode::UntilDone,
-        Some(false) | None => Mode::Forever,
     }
 }
 
@@ -195,6 +185,7 @@ async fn life(order: Order, handle: Handle, signals: Signals) -> Result<Exit, Fa
     let (notices, told) = mpsc::channel(16);
     let stream = Stream::default();
     let specs = sinks::specs(&order.loaded.config, &order.environment, &stream, &clock)?;
+    let heart = heart(&order, &commands, &handle);
     // One pass delivers when it has read: see `deliver_once`.
     let dispatcher =
         (order.mode != Mode::Once).then(|| Dispatcher::start(specs.clone(), handle.clone(), clock.clone(), notices));
@@ -218,6 +209,7 @@ async fn life(order: Order, handle: Handle, signals: Signals) -> Result<Exit, Fa
         signals,
         lister,
         is_started,
+        heart,
         report: Report::default(),
         last_check: Instant::now(),
         last_status: None,
@@ -244,6 +236,7 @@ struct Daemon {
     signals: Signals,
     lister: Lister,
     is_started: watch::Receiver<bool>,
+    heart: Option<Heartbeat>,
     deadline: Option<Instant>,
     report: Report,
     last_check: Instant,
@@ -455,7 +448,8 @@ impl Daemon {
     }
 
     /// Takes everything down: polls in flight, deliveries, then the verdict.
-    async fn end(self, why: Why) -> Result<Exit, Failure> {
+    async fn end(mut self, why: Why) -> Result<Exit, Failure> {
+        self.heart = None;
         let grace = self.order.loaded.config.daemon.shutdown_grace;
         let deadline = Instant::now() + grace;
         systemd::stopping(&self.status_line());
@@ -500,18 +494,34 @@ impl Daemon {
             }
         };
         match closed {
-            Ok((ended, delivered)) => Ok(verdict(&end::Course {
-                ending: ended.as_ref().map(|ended| ended.ending),
-                tally: ended.map_or(report.tally, |ended| ended.report.tally),
-                cause,
-                mode: order.mode,
-                exit_status: order.exit_status,
-                timeout: order.timeout.is_some(),
-                delivered,
-            })),
+            Ok((ended, delivered)) => {
+                let exit = verdict(&end::Course {
+                    ending: ended.as_ref().map(|ended| ended.ending),
+                    tally: ended.map_or(report.tally, |ended| ended.report.tally),
+                    cause,
+                    mode: order.mode,
+                    exit_status: order.exit_status,
+                    timeout: order.timeout.is_some(),
+                    delivered,
+                });
+                if let Some(config) = order.loaded.config.heartbeat.filter(|_| order.mode == Mode::Once) {
+                    tokio::select! {
+                        biased;
+                        _ = second(&mut signals, true) => {}
+                        () = heartbeat::once(&config, &order.environment, exit) => {}
+                    }
+                }
+                Ok(exit)
+            }
             Err(lost) => Ok(lose(&lost)),
         }
     }
+}
+
+/// A pass sends its one sign of life at its end.
+fn heart(order: &Order, commands: &mpsc::Sender<Command>, store: &Handle) -> Option<Heartbeat> {
+    let config = order.loaded.config.heartbeat.as_ref().filter(|_| order.mode != Mode::Once)?;
+    Some(Heartbeat::start(config, &order.environment, commands.clone(), store.clone()))
 }
 
 /// Sleeps until `at`; for ever where there is no such time.
@@ -543,28 +553,4 @@ async fn tell(commands: &mpsc::Sender<Command>, command: Command) {
     if commands.send(command).await.is_err() {
         debug!("the watcher has ended");
     }
-}
-
-fn world(config: &Config, environment: &Environment, store: Handle, clock: Clock) -> Result<World, Failure> {
-    let api = config.api.clone();
-    let environment = environment.clone();
-    let keyring = move || {
-        let read = |source: &config::SecretSource| source.read(&environment).map_err(|error| error.to_string());
-        Ok(config::secret::Credentials { api_key: read(&api.api_key)?, auth_token: read(&api.auth_token)? })
-    };
-    let wrong = |error: SetupError| Failure::Wiring(format!("api: {error}"));
-    let fetch = Client::new(&config.api, clock.clone()).map_err(wrong)?;
-    Ok(World {
-        origin: config.api.url.as_str().into(),
-        fetch: Arc::new(fetch),
-        keyring: Arc::new(keyring),
-        routes: Arc::new(Routes::new(config.sinks.iter().map(|sink| (sink.name.clone(), sink.filter.clone())))),
-        store,
-        clock,
-    })
-}
-
-fn settings(config: &Config, mode: Mode) -> Settings {
-    let keeps_state = config.state.path != StatePath::Memory;
-    Settings { poll: config.poll.clone(), not_found_grace: config.watch.not_found_grace, keeps_state, mode }
 }

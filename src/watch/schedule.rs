@@ -92,6 +92,17 @@ impl Schedule {
         self.timers.peek().map(|Reverse(entry)| Duration::from_millis(entry.due_ms))
     }
 
+    /// How late the one is that has been due for longest.
+    pub fn latest(&self, now: Duration) -> Duration {
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let counting = |entry: &&Entry| entry.counts(&self.current);
+        let ready = self.ready.values().filter_map(|queue| queue.iter().find(counting));
+        // Those that nobody has looked at since they became due; the first is the oldest, if it counts.
+        let timer = self.timers.peek().map(|Reverse(entry)| entry).filter(counting);
+        let due_ms = ready.chain(timer).map(|entry| entry.due_ms).min().unwrap_or(now_ms);
+        Duration::from_millis(now_ms.saturating_sub(due_ms))
+    }
+
     /// When `slot` is due, if it is going to be.
     pub fn due(&self, slot: Slot) -> Option<Duration> {
         let due = self.due_ms.get(slot as usize).copied().filter(|due| *due != NEVER);

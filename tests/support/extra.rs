@@ -24,7 +24,7 @@ pub const FAST: &str =
     "initial_interval = \"100ms\"\nmax_interval = \"100ms\"\nmultiplier = 1\njitter = 0\nrate_limit = inf\n";
 
 /// How long something may take that takes a moment: generous, for a loaded machine. A test that means a promise says its own.
-pub const SOON: Duration = Duration::from_secs(10);
+pub const SOON: Duration = crate::support::PATIENCE;
 
 /// A simulator, and a folder in which the program runs.
 #[derive(Debug)]

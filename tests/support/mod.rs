@@ -34,7 +34,7 @@ use tempfile::TempDir;
 use velt_sim::{API_KEY, AUTH_TOKEN, Sim};
 
 /// Long enough for anything that should happen, on a machine that does other things too.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A pace at which a test does not wait for the program: what is due is due soon, and always at the same moment.
 pub const FAST: &str = "\

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    commands::status::style as status_style,
     event::{EventId, Kind},
     store::{Fingerprint, Memory, Observation, Outcome, Record, SqliteStore, Standing, Write},
     velt::model::StepStatus,
@@ -222,7 +223,7 @@ fn a_terminal_without_unicode_gets_ascii_and_colour_is_only_on_top() {
 fn an_unknown_id_and_one_past_retention_are_told_apart() {
     let mut store = looped().store();
     let setting = Setting { now: at(400), width: 80, colour: false, unicode: true };
-    let mut draw = |store: &mut SqliteStore, id: &str| {
+    let draw = |store: &mut SqliteStore, id: &str| {
         run(store, &id.parse().unwrap(), false, setting, &mut vec![]).unwrap_err().to_string()
     };
     assert!(draw(&mut store, "exec_2").contains("exec_2 is unknown to this state"));
@@ -232,7 +233,7 @@ fn an_unknown_id_and_one_past_retention_are_told_apart() {
 
 #[test]
 fn the_styles_of_statuses_differ_where_meanings_do() {
-    let style = |status: StepStatus| super::status::style(&status);
+    let style = |status: StepStatus| status_style(&status);
     assert_ne!(style(StepStatus::Waiting), style(StepStatus::Running));
     assert_ne!(style(StepStatus::Failed), style(StepStatus::Completed));
 }

@@ -57,8 +57,11 @@ fn clock() -> Clock {
     Clock::simulated(Time::from_millis(1_777_374_504_364).unwrap())
 }
 
+/// How long an answer may take: what hangs is waited for, and everybody else is in time even on a busy machine.
+const LIMIT: Duration = Duration::from_secs(2);
+
 fn webhook(target: &Target) -> Webhook {
-    Webhook::new(&config(ms(300)), true, target, never(), &mut Clients::default(), clock()).unwrap()
+    Webhook::new(&config(LIMIT), true, target, never(), &mut Clients::default(), clock()).unwrap()
 }
 
 fn parcel(delivery: &Delivery) -> Parcel {
@@ -144,7 +147,7 @@ async fn follows_no_redirect_and_tells_what_was_said_without_secrets() {
     assert_eq!(said("/moved").await, Answer::Status { code: 307, retry_after: None, extract: None });
     assert_eq!(
         said("/busy").await,
-        Answer::Status { code: 429, retry_after: Some("17".into()), extract: Some("slow down".into()) }
+        Answer::Status { code: 429, retry_after: Some(Duration::from_secs(17)), extract: Some("slow down".into()) }
     );
     assert_eq!(said("/t0ps3cret").await, Answer::Status { code: 404, retry_after: None, extract: None });
     let flood = said("/flood").await;
@@ -155,12 +158,27 @@ async fn follows_no_redirect_and_tells_what_was_said_without_secrets() {
 }
 
 #[tokio::test]
+async fn a_date_to_wait_for_is_read_by_the_receivers_own_clock() {
+    // Ours says April 2026.
+    let busy = raw(
+        b"HTTP/1.1 503 Busy\r\ndate: Fri, 23 Nov 2001 16:01:00 GMT\r\nretry-after: Fri, 23 Nov 2001 16:02:30 GMT\r\ncontent-length: 0\r\n\r\n",
+        ms(0),
+    );
+    let webhook = webhook(&target(&format!("http://{}/", busy.await), &[]));
+    let answer = webhook.send(&parcel(&fixture::delivery(1, "exec_1", 1))).await;
+    assert_eq!(answer, Answer::Status { code: 503, retry_after: Some(Duration::from_secs(90)), extract: None });
+}
+
+#[tokio::test]
 async fn every_way_not_to_answer_has_its_name() {
     let delivery = fixture::delivery(1, "exec_1", 1);
     let long = Duration::from_secs(60);
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Taken, so that no other test gets it, and nobody listens.
+    let held = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&held, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let closed = rustix::net::getsockname(&held).unwrap().try_into().unwrap();
     for (address, expected) in [
-        (raw(b"", long).await, Failure::TimedOut { after: ms(300) }),
+        (raw(b"", long).await, Failure::TimedOut { after: LIMIT }),
         (raw(b"", Duration::ZERO).await, Failure::ConnectionClosed),
         (raw(b"HTTP/1.1 20", Duration::ZERO).await, Failure::ConnectionClosed),
         (raw(b"SSH-2.0-OpenSSH\r\n\r\n", long).await, Failure::Other("the answer is not HTTP".into())),
@@ -195,7 +213,7 @@ async fn refused_secrets_are_read_again_for_the_next_attempt() {
     let fresh = target(&url, &[("authorization", "new")]);
     let refresh: Refresh = Arc::new(move |_| Some(fresh.clone()));
     let old = target(&url, &[("authorization", "old")]);
-    let webhook = Webhook::new(&config(ms(300)), false, &old, refresh, &mut Clients::default(), clock()).unwrap();
+    let webhook = Webhook::new(&config(LIMIT), false, &old, refresh, &mut Clients::default(), clock()).unwrap();
     let delivery = fixture::delivery(1, "exec_1", 1);
     let mut codes = vec![];
     for _ in 0..2 {
@@ -268,7 +286,7 @@ async fn looks_for_new_secrets_before_each_attempt_only_where_they_can_change() 
     ] {
         let config = config::Webhook {
             signing: Some(config::Signing { dialect: Dialect::Standard, secrets: vec![source] }),
-            ..config(ms(300))
+            ..config(LIMIT)
         };
         let asks: Arc<Mutex<Vec<Ask>>> = Arc::default();
         let fresh: Arc<Mutex<Option<Target>>> = Arc::default();
@@ -299,7 +317,7 @@ async fn secrets_that_come_after_nobody_waits_any_more_count_all_the_same() {
             dialect: Dialect::Standard,
             secrets: vec![SecretSource::File("unused".into())],
         }),
-        ..config(ms(300))
+        ..config(LIMIT)
     };
     let (url, seen) = observer().await;
     let of = |secrets| Target { signing: Some(signed(Dialect::Standard, secrets)), ..target(&url, &[]) };
@@ -336,7 +354,7 @@ async fn secrets_that_come_after_nobody_waits_any_more_count_all_the_same() {
 async fn a_cloudevent_is_signed_with_its_envelope() {
     let (url, seen) = observer().await;
     let target = Target { signing: Some(signed(Dialect::Velt, &["raw"])), ..target(&url, &[]) };
-    let config = config::Webhook { format: WebhookFormat::CloudEvents, ..config(ms(300)) };
+    let config = config::Webhook { format: WebhookFormat::CloudEvents, ..config(LIMIT) };
     let webhook = Webhook::new(&config, true, &target, never(), &mut Clients::default(), clock()).unwrap();
     let mut delivery = fixture::delivery(1, "exec_1", 1);
     delivery.output = Some(serde_json::value::RawValue::from_string(r#"{"a":1.50}"#.into()).unwrap());
@@ -367,7 +385,7 @@ fn a_target_that_makes_no_sense_is_refused_without_showing_a_value() {
         ),
     ] {
         let error =
-            Webhook::new(&config(ms(300)), false, &target, never(), &mut Clients::default(), clock()).unwrap_err();
+            Webhook::new(&config(LIMIT), false, &target, never(), &mut Clients::default(), clock()).unwrap_err();
         assert_eq!(error, expected);
         assert!(!error.to_string().contains("t0ps3cret"));
         assert!(!format!("{target:?}").contains("t0ps3cret"));
@@ -392,7 +410,7 @@ async fn a_template_is_signed_as_it_was_rendered_and_an_answer_that_echoes_its_k
     let format = |body: &str| WebhookFormat::Template(Template::new(body, "application/json").unwrap().into());
     let webhook = |body: &str| {
         let target = Target { signing: Some(signed(Dialect::Velt, &["raw"])), ..target(&url, &[]) };
-        let config = config::Webhook { format: format(body), ..config(ms(300)) };
+        let config = config::Webhook { format: format(body), ..config(LIMIT) };
         Webhook::new(&config, true, &target, never(), &mut Clients::default(), clock()).unwrap()
     };
     let delivery = fixture::delivery(1, "exec_1", 1);
