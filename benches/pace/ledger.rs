@@ -11,8 +11,8 @@ use velt_watch::{
     event::{Event, Kind},
     route::SinkName,
     store::{
-        DeadFilter, DeadLetter, Delivery, Due, Known, LetterId, Memory, Queue, Remembered, SqliteStore, Standing,
-        Stopped, Store, StoreError, Write,
+        DeadFilter, DeadLetter, Delivery, Due, Known, LetterId, Memory, OutboxFilter, Queue, Remembered, SqliteStore,
+        Standing, Stopped, Store, StoreError, Undelivered, Write,
     },
     velt::model::ExecutionId,
 };
@@ -165,7 +165,19 @@ impl Store for Ledger {
         self.store.dead_letter(id)
     }
 
+    fn undelivered(&mut self, filter: &OutboxFilter, limit: usize) -> Result<Vec<Undelivered>, StoreError> {
+        self.store.undelivered(filter, limit)
+    }
+
     fn everything(&mut self) -> Result<Vec<Remembered>, StoreError> {
         self.store.everything()
+    }
+
+    fn remembered(&mut self, id: &ExecutionId) -> Result<Option<Remembered>, StoreError> {
+        self.store.remembered(id)
+    }
+
+    fn story(&mut self, id: &ExecutionId) -> Result<Vec<Box<str>>, StoreError> {
+        self.store.story(id)
     }
 }

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    commands::status::style as status_style,
     event::{EventId, Kind},
     store::{Fingerprint, Memory, Observation, Outcome, Record, SqliteStore, Standing, Write},
     velt::model::StepStatus,
@@ -229,7 +230,7 @@ fn an_unknown_id_and_one_past_retention_are_told_apart() {
 
 #[test]
 fn the_styles_of_statuses_differ_where_meanings_do() {
-    let style = |status: StepStatus| status::style(&status);
+    let style = |status: StepStatus| status_style(&status);
     assert_ne!(style(StepStatus::Waiting), style(StepStatus::Running));
     assert_ne!(style(StepStatus::Failed), style(StepStatus::Completed));
 }

@@ -144,7 +144,8 @@ pub(super) fn recall(connection: &Connection, id: &ExecutionId) -> Result<Option
 
 /// The columns of a [`Remembered`] and where they come from, in this order everywhere.
 const REMEMBERED: &str =
-    "x.execution_id, x.standing, x.fingerprint, x.observed_at, x.not_found_since, x.discovered, x.label, m.memory,
+    "x.execution_id, x.standing, x.fingerprint, x.observed_at, x.not_found_since, x.discovered, x.label,
+           m.memory,
            (SELECT count(DISTINCT d.event) FROM deliveries d WHERE d.execution = x.id)
     FROM executions x LEFT JOIN memories m ON m.execution = x.id";
 
