@@ -12,7 +12,7 @@ use wildmatch::WildMatch;
 
 use super::{
     Api, Config, Daemon, Dialect, Log, LogFormat, Poll, Rate, Retry, SecretSource, Signing, Sink, SinkKind, State,
-    StatePath, StdoutFormat, Watch, Webhook, WebhookFormat, body,
+    StatePath, StdoutFormat, Watch, Webhook, WebhookFormat, body, http,
     reader::{Entry, Found, Report, Table},
     secret::Environment,
 };
@@ -149,6 +149,10 @@ impl Surroundings<'_> {
             table.finish();
         }
 
+        let table = root.table("http");
+        let http = http::http(&table, &mut warnings);
+        table.finish();
+
         let table = root.table("log");
         let log = Log {
             level: table.text("level").map_or_else(
@@ -176,7 +180,7 @@ impl Surroundings<'_> {
         table.finish();
         root.finish();
         Parsed {
-            config: Config { api, watch, poll, state, sinks, log, daemon },
+            config: Config { api, watch, poll, state, sinks, http, log, daemon },
             api_key,
             auth_token,
             state_path,

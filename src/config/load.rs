@@ -116,6 +116,7 @@ pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigEr
         config = Config {
             watch: defaults.watch,
             state: State { path: config.state.path, ..defaults.state },
+            http: defaults.http,
             log: defaults.log,
             daemon: defaults.daemon,
             ..config

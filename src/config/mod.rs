@@ -3,6 +3,7 @@
 
 mod body;
 mod file;
+mod http;
 mod key;
 mod load;
 mod reader;
@@ -10,6 +11,7 @@ pub mod secret;
 mod template;
 
 pub use file::{check_webhook_url, is_loopback};
+pub use http::Http;
 pub use key::{Dialect, KeyError};
 pub use load::{ConfigErrors, Given, Loaded, Output, load, sinks, state_path};
 pub use reader::{Problem, nearest, parse_duration};
@@ -35,6 +37,7 @@ pub struct Config {
     pub poll: Poll,
     pub state: State,
     pub sinks: Vec<Sink>,
+    pub http: Http,
     pub log: Log,
     pub daemon: Daemon,
 }

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use super::{
-    Notice, Sending, Verdict,
+    Notice, Reason, Sending, Verdict,
     acts::{Act, Fate, Job, Looked, Question, Then, Tried, store_pause},
     failing::{self, Failing, Recovered, Tell},
     judge::{Words, judge},
@@ -255,6 +255,9 @@ impl Desk {
         self.attempts -= 1;
         let (wall, now) = (self.clock.now(), self.clock.elapsed());
         let judged = judge(&came, wall);
+        if judged.verdict != Verdict::Accepted {
+            self.board.update(&self.name, |status| status.failures.add(Reason::of(&came)));
+        }
         let answer = judged.answer;
         match judged.verdict {
             Verdict::Accepted => {
@@ -268,6 +271,7 @@ impl Desk {
                 let recovered = failing::accepted(&mut self.failing, started, now);
                 self.board.update(&self.name, |status| {
                     status.accepted += 1;
+                    status.delivered += parcel.count() as u64;
                     parcel.ids().into_iter().for_each(|id| status.unaccepted.accepted(id));
                     if recovered.is_some() {
                         status.failing_since = None;

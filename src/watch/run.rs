@@ -15,8 +15,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub use super::watcher::Report;
 use super::{
-    fleet::Tally,
     list::Entry,
     observe::{self, Observed},
     outlook::{Outlook, Scope},
@@ -74,14 +74,6 @@ pub enum Command {
 pub struct Reconfigured {
     pub settings: Settings,
     pub world: World,
-}
-
-/// Where everything stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Report {
-    pub tally: Tally,
-    pub in_trouble: usize,
-    pub backlog: usize,
 }
 
 /// How the watch ended, and where everything stood.
@@ -207,8 +199,9 @@ impl Task {
         Now { elapsed: self.world.clock.elapsed(), wall: self.world.clock.now() }
     }
 
-    fn report(&self) -> Report {
-        Report { tally: self.watcher.tally(), in_trouble: self.watcher.in_trouble(), backlog: self.watcher.backlog() }
+    fn report(&mut self) -> Report {
+        let now = self.now();
+        self.watcher.report(now)
     }
 
     fn told(&mut self, command: Command) {

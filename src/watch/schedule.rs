@@ -103,6 +103,14 @@ impl Schedule {
         self.ready.values().map(VecDeque::len).sum()
     }
 
+    /// How long the one that has been due for longest has been; zero when nobody is.
+    pub fn longest_wait(&mut self, now: Duration) -> Duration {
+        self.ripen(now);
+        let heads = self.ready.values().filter_map(|queue| queue.front());
+        let oldest = heads.map(|entry| Duration::from_millis(entry.due_ms)).min();
+        oldest.map_or(Duration::ZERO, |due| now.saturating_sub(due))
+    }
+
     /// Moves what has become due from the timers to the queues of those who wait; leaves no outdated entry at any front.
     fn ripen(&mut self, now: Duration) {
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
@@ -162,6 +170,7 @@ mod tests {
         schedule.set(1, s(5), s(2));
         assert_eq!(schedule.take(s(4), FOREVER), None);
         assert_eq!(schedule.next_due(s(4)), Some(s(5)));
+        assert_eq!([s(4), s(5), s(9)].map(|now| schedule.longest_wait(now)), [s(0), s(0), s(4)]);
         assert_eq!([0, 1, 2].map(|slot| schedule.due(slot)), [Some(s(10)), Some(s(5)), None]);
         assert_eq!(schedule.take(s(10), FOREVER), Some(1));
         assert_eq!(schedule.due(1), None, "taken");

@@ -52,6 +52,21 @@ pub struct Settings {
     pub mode: Mode,
 }
 
+/// Where everything stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Report {
+    pub tally: Tally,
+    pub in_trouble: usize,
+    pub backlog: usize,
+    /// When an execution was last shown.
+    pub last_read: Option<Time>,
+    /// How long somebody has been due and not asked for.
+    pub late: Duration,
+    /// How long one turn of everybody takes at the configured rate.
+    pub patience: Duration,
+    pub credentials_refused: bool,
+}
+
 /// How a watch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -193,6 +208,20 @@ impl Watcher {
 
     pub fn backlog(&self) -> usize {
         self.schedule.backlog()
+    }
+
+    /// Where everything stands.
+    pub fn report(&mut self, now: Now) -> Report {
+        let ago = now.elapsed.saturating_sub(self.last_success);
+        Report {
+            tally: self.tally(),
+            in_trouble: self.in_trouble(),
+            backlog: self.backlog(),
+            last_read: self.any_read.then(|| now.wall.before(ago)),
+            late: self.schedule.longest_wait(now.elapsed),
+            patience: self.patience(),
+            credentials_refused: self.gate.is_refused(),
+        }
     }
 
     /// What has been decided since the last call.
