@@ -37,6 +37,9 @@ fn observed(execution: &str, now: i64, sequences: Range<u64>, sinks: &[&str]) ->
             initial: false,
             is_final: false,
             reason: None,
+            waiting_for: None,
+            waiting_since: None,
+            unchanged_since: None,
         };
         let id = EventId::new(&execution, Some(&format!("step_{sequence}")), &kind, 1);
         Event { id, kind, timestamp: at(now), data }

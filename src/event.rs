@@ -25,6 +25,10 @@ pub enum Kind {
     Abandoned,
     /// The API contradicts itself about this execution.
     Inconsistent,
+    /// Nothing has changed for as long as the configuration names.
+    Stalled,
+    /// A person has been waited for as long as the configuration names.
+    Reminder,
     /// A sample, to try a sink with.
     Test,
     /// A type written by another version of this program, kept as it was spelled.
@@ -38,6 +42,8 @@ impl fmt::Display for Kind {
             Self::Execution(status) => write!(f, "execution.{status}"),
             Self::Abandoned => f.write_str("watch.abandoned"),
             Self::Inconsistent => f.write_str("watch.inconsistent"),
+            Self::Stalled => f.write_str("watch.stalled"),
+            Self::Reminder => f.write_str("watch.reminder"),
             Self::Test => f.write_str("watch.test"),
             Self::Other(text) => f.write_str(text),
         }
@@ -51,6 +57,8 @@ impl From<&str> for Kind {
             Some(("execution", status)) => Self::Execution(status.into()),
             Some(("watch", "abandoned")) => Self::Abandoned,
             Some(("watch", "inconsistent")) => Self::Inconsistent,
+            Some(("watch", "stalled")) => Self::Stalled,
+            Some(("watch", "reminder")) => Self::Reminder,
             Some(("watch", "test")) => Self::Test,
             _ => Self::Other(text.into()),
         }
@@ -141,7 +149,7 @@ pub struct Data {
     /// The status before; null when the watcher had never seen the step or execution.
     pub from: Option<Box<str>>,
     pub to: Option<Box<str>>,
-    /// Only step events have one.
+    /// The step that the event is about, if it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepFacts>,
     pub execution: Option<ExecutionFacts>,
@@ -157,6 +165,15 @@ pub struct Data {
     /// Why, for `watch.*` events that have a why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<Box<str>>,
+    /// `watch.reminder`: the threshold that has passed, as `[[remind]]` spells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<Box<str>>,
+    /// `watch.reminder`: since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_since: Option<Time>,
+    /// `watch.stalled`: when something changed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unchanged_since: Option<Time>,
 }
 
 /// A step as an event tells it.
@@ -259,6 +276,7 @@ mod tests {
             "watch.abandoned",
             "watch.inconsistent",
             "watch.stalled",
+            "watch.reminder",
             "watch.test",
             "group.quorum-met",
             "odd",
@@ -277,10 +295,12 @@ mod tests {
     }
 
     /// The wire format, as receivers have it: what was once written reads back and is written the same for ever.
-    const GOLDEN: [&str; 3] = [
+    const GOLDEN: [&str; 5] = [
         r#"{"id":"evt_5d1f9f2c3c0f0f6f8f0d7d4f4c8b2a11","type":"step.waiting","timestamp":"2026-11-23T16:04:06.115Z","data":{"executionId":"exec_1","definitionId":"marketing-copy-approval","definitionVersion":1,"correlationId":"corr_campaign_42","label":"Q2 launch copy","sequence":3,"from":"running","to":"waiting","step":{"stepId":"step_human-legal_1_a","nodeId":"human-legal","nodeType":"human","groupId":"parallel-review","startedAt":"2026-11-23T16:04:05.000Z","completedAt":null,"decision":null,"error":null},"execution":{"status":"running","startedAt":"2026-11-23T16:04:00.000Z","completedAt":null,"cancelledAt":null,"failureReason":null,"steps":{"total":4,"completed":1,"running":1,"waiting":2}},"observedAt":"2026-11-23T16:04:06.115Z","previousObservedAt":"2026-11-23T16:04:04.000Z","initial":false,"final":false}}"#,
         r#"{"id":"evt_0123456789abcdef0123456789abcdef","type":"execution.failed","timestamp":"2026-11-23T16:05:00.000Z","data":{"executionId":"exec_1","definitionId":null,"definitionVersion":null,"correlationId":null,"label":null,"sequence":9,"from":"running","to":"failed","execution":{"status":"failed","startedAt":null,"completedAt":"2026-11-23T16:05:00.000Z","cancelledAt":null,"failureReason":{"code":"STEP_FAILED","message":"agent-publish failed"},"steps":{"total":0}},"observedAt":"2026-11-23T16:05:01.000Z","previousObservedAt":null,"initial":true,"final":true}}"#,
         r#"{"id":"evt_fedcba9876543210fedcba9876543210","type":"watch.abandoned","timestamp":"2026-11-23T16:05:00.000Z","data":{"executionId":"exec_2","definitionId":null,"definitionVersion":null,"correlationId":null,"label":null,"sequence":1,"from":null,"to":null,"execution":null,"observedAt":"2026-11-23T16:05:00.000Z","previousObservedAt":null,"initial":false,"final":true,"reason":"not-found"}}"#,
+        r#"{"id":"evt_00112233445566778899aabbccddeeff","type":"watch.reminder","timestamp":"2026-11-23T20:04:07.000Z","data":{"executionId":"exec_1","definitionId":"marketing-copy-approval","definitionVersion":1,"correlationId":null,"label":null,"sequence":7,"from":null,"to":null,"step":{"stepId":"step_human-legal_1_a","nodeId":"human-legal","nodeType":"human","groupId":null,"startedAt":"2026-11-23T16:04:05.000Z","completedAt":null,"decision":null,"error":null},"execution":{"status":"running","startedAt":"2026-11-23T16:04:00.000Z","completedAt":null,"cancelledAt":null,"failureReason":null,"steps":{"total":1,"waiting":1}},"observedAt":"2026-11-23T20:04:07.000Z","previousObservedAt":"2026-11-23T20:02:07.000Z","initial":false,"final":false,"waitingFor":"4h","waitingSince":"2026-11-23T16:04:06.115Z"}}"#,
+        r#"{"id":"evt_ffeeddccbbaa99887766554433221100","type":"watch.stalled","timestamp":"2026-11-23T17:04:07.000Z","data":{"executionId":"exec_1","definitionId":"marketing-copy-approval","definitionVersion":1,"correlationId":null,"label":null,"sequence":6,"from":null,"to":null,"execution":{"status":"running","startedAt":"2026-11-23T16:04:00.000Z","completedAt":null,"cancelledAt":null,"failureReason":null,"steps":{"total":1,"waiting":1}},"observedAt":"2026-11-23T17:04:07.000Z","previousObservedAt":"2026-11-23T17:02:07.000Z","initial":false,"final":false,"unchangedSince":"2026-11-23T16:04:06.115Z"}}"#,
     ];
 
     #[test]

@@ -146,6 +146,7 @@ mod tests {
             ("execution.cancelled", true, true),
             ("watch.abandoned", true, true),
             ("watch.inconsistent", false, false),
+            ("watch.reminder", false, false),
         ] {
             for (initial, wanted) in [(Initial::All, true), (Initial::None, false), (Initial::Pressing, pressing)] {
                 let filter = Filter { initial, ..Filter::default() };

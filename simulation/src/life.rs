@@ -329,8 +329,10 @@ fn settings(universe: &Universe) -> Settings {
     Settings {
         poll: universe.plan.poll.clone(),
         not_found_grace: universe.plan.not_found_grace,
+        attention: Arc::default(),
         keeps_state: true,
         mode: Mode::Forever,
+        discover: vec![],
     }
 }
 

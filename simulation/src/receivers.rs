@@ -53,7 +53,7 @@ impl Webhook {
         universe.note(Fact::Got { sink: self.sink, first, got: got.clone() });
         match got {
             Got::Status { code, retry_after } => {
-                Answer::Status { code, retry_after: retry_after.map(|seconds| seconds.to_string()), extract: None }
+                Answer::Status { code, retry_after: retry_after.map(Duration::from_secs), extract: None }
             }
             Got::Fussy => Answer::Status { code: 400, retry_after: None, extract: Some("invalid_blocks".into()) },
             Got::Nothing { why: "silence", .. } => Answer::Failure(Failure::TimedOut { after: TIMEOUT }),

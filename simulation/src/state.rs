@@ -84,6 +84,7 @@ impl State {
                 )
             }
             Write::NotFoundSince { .. } => Commit::Other("not found since"),
+            Write::Discovered { .. } => Commit::Other("discovered"),
             Write::Resume { .. } => Commit::Other("resume"),
             Write::DropDead { .. } => Commit::Other("drop dead letters"),
             Write::Note { .. } => Commit::Other("note"),
@@ -119,6 +120,10 @@ impl Store for State {
 
     fn roster(&mut self) -> Result<Vec<Known>, StoreError> {
         self.ask(|store| store.roster())
+    }
+
+    fn known(&mut self, ids: &[ExecutionId]) -> Result<Vec<Known>, StoreError> {
+        self.ask(|store| store.known(ids))
     }
 
     fn recall(&mut self, id: &ExecutionId) -> Result<Option<Memory>, StoreError> {

@@ -12,6 +12,7 @@ use crate::{
     daemon::Failure,
     exit::Exit,
     plain,
+    velt::model::ExecutionStatus,
     watch::list::WatchFile,
 };
 
@@ -22,8 +23,18 @@ pub(super) fn run(given: &Given, environment: &Environment, out: &mut impl Write
         Some(file) => writeln!(out, "configuration   {}", file.display())?,
         None => writeln!(out, "configuration   none found; defaults and environment")?,
     }
-    settings(config, out)?;
+    settings(config, environment, out)?;
     sinks(config, environment, out)?;
+    for discover in &config.discover {
+        let status: Vec<&str> = discover.status.iter().map(ExecutionStatus::as_str).collect();
+        writeln!(
+            out,
+            "discover        {}: {}, begun within {}",
+            plain::escape(&discover.definition),
+            status.join(", "),
+            plain::duration(discover.since)
+        )?;
+    }
     let mut problems = 0;
     let named = config.watch.executions.len();
     match &config.watch.file {
@@ -59,9 +70,9 @@ pub(super) fn run(given: &Given, environment: &Environment, out: &mut impl Write
     Ok(Exit::Done)
 }
 
-fn settings(config: &Config, out: &mut impl Write) -> std::io::Result<()> {
+fn settings(config: &Config, environment: &Environment, out: &mut impl Write) -> std::io::Result<()> {
     let say = plain::duration;
-    let Config { api, poll, state, watch, http, log, daemon, .. } = config;
+    let Config { api, poll, state, watch, remind, heartbeat, http, log, daemon, .. } = config;
     writeln!(out, "api.url         {}", api.url)?;
     writeln!(out, "api.api_key     set, {}", api.api_key.describe())?;
     writeln!(out, "api.auth_token  set, {}", api.auth_token.describe())?;
@@ -82,7 +93,15 @@ fn settings(config: &Config, out: &mut impl Write) -> std::io::Result<()> {
         poll.rate_limit.per_second(),
         poll.max_in_flight
     )?;
-    writeln!(out, "watch           not_found_grace {}", say(watch.not_found_grace))?;
+    let stalled = watch.stalled_after.map_or_else(|| "off".into(), say);
+    writeln!(out, "watch           not_found_grace {}, stalled_after {stalled}", say(watch.not_found_grace))?;
+    if !remind.is_empty() {
+        let after: Vec<_> = remind.iter().map(|threshold| say(threshold.after)).collect();
+        writeln!(out, "remind          of people who are waited for after {}", after.join(", "))?;
+    }
+    if let Some(heartbeat) = heartbeat {
+        writeln!(out, "heartbeat       {}, every {}", host(&heartbeat.url, environment), say(heartbeat.every))?;
+    }
     match &state.path {
         StatePath::Memory => writeln!(out, "state           in memory: nothing is kept"),
         StatePath::File(path) => {

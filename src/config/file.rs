@@ -12,7 +12,7 @@ use wildmatch::WildMatch;
 
 use super::{
     Api, Config, Daemon, Dialect, Log, LogFormat, Poll, Rate, Retry, SecretSource, Signing, Sink, SinkKind, State,
-    StatePath, StdoutFormat, Watch, Webhook, WebhookFormat, body, http,
+    StatePath, StdoutFormat, Watch, Webhook, WebhookFormat, attention, body, discover, http,
     reader::{Entry, Found, Report, Table},
     secret::Environment,
 };
@@ -114,6 +114,10 @@ impl Surroundings<'_> {
                 not_found_grace: table
                     .duration("not_found_grace")
                     .map_or(Duration::from_secs(120), |found| found.value),
+                stalled_after: table
+                    .duration("stalled_after")
+                    .map(|found| found.value)
+                    .filter(|after| !after.is_zero()),
             };
             table.finish();
             built
@@ -141,6 +145,8 @@ impl Surroundings<'_> {
         };
         table.finish();
 
+        let discover = discover::tables(&root, self.report, state.retention);
+
         let mut sinks: Vec<Sink> = vec![];
         for table in root.tables("sink") {
             if let Some(sink) = self.sink(&table, &sinks, &mut inline_secrets, &mut warnings) {
@@ -148,6 +154,9 @@ impl Surroundings<'_> {
             }
             table.finish();
         }
+
+        let remind = attention::remind(&root);
+        let heartbeat = self.heartbeat(&root, &mut inline_secrets, &mut warnings);
 
         let table = root.table("http");
         let http = http::http(&table, &mut warnings);
@@ -180,7 +189,7 @@ impl Surroundings<'_> {
         table.finish();
         root.finish();
         Parsed {
-            config: Config { api, watch, poll, state, sinks, http, log, daemon },
+            config: Config { api, watch, poll, state, sinks, remind, heartbeat, http, log, daemon, discover },
             api_key,
             auth_token,
             state_path,
@@ -376,7 +385,7 @@ impl Surroundings<'_> {
     }
 
     /// A secret in one of its three spellings: inline, environment, file.
-    fn secret(&self, table: &Table<'_>, keys: [&'static str; 3], inline: &mut bool) -> Option<SecretSource> {
+    pub(super) fn secret(&self, table: &Table<'_>, keys: [&'static str; 3], inline: &mut bool) -> Option<SecretSource> {
         let [plain, env, file] = keys.map(|key| table.text(key));
         one_spelling(table, [plain.as_ref(), env.as_ref(), file.as_ref()], keys);
         if let Some(found) = plain {
@@ -437,7 +446,7 @@ const WEBHOOK_KEYS: [&str; 17] = [
     "type",
 ];
 
-fn positive(table: &Table<'_>, key: &'static str, default: Duration) -> Duration {
+pub(super) fn positive(table: &Table<'_>, key: &'static str, default: Duration) -> Duration {
     match table.duration(key) {
         Some(found) if found.value.is_zero() => {
             table.refuse(&found, "must be above zero", None);

@@ -6,6 +6,9 @@ use secrecy::ExposeSecret;
 use super::*;
 use crate::config::{Dialect, Rate, WebhookFormat};
 
+#[path = "attention_tests.rs"]
+mod attention;
+
 const CREDENTIALS: [(&str, &str); 3] = [("VELT_API_KEY", "key"), ("VELT_AUTH_TOKEN", "token"), ("HOME", "/home/u")];
 
 const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -77,6 +80,7 @@ fn in_force(format: &str) {
         CREDENTIALS[2],
         ("APPROVALS_WEBHOOK_URL", "https://hooks.example/services/canary"),
         ("RECEIVER_AUTH", "Bearer canary"),
+        ("HEARTBEAT_URL", "https://hc.example/canary"),
     ]
     .into();
     let loaded = case.load().unwrap();

@@ -1,7 +1,9 @@
 //! The configuration as the program holds it: every value here has been checked. `file.rs` reads TOML into it, `load.rs` finds the file
 //! and adds what the command line and the environment say.
 
+mod attention;
 mod body;
+mod discover;
 mod file;
 mod http;
 mod key;
@@ -24,7 +26,7 @@ use secrecy::SecretString;
 use crate::{
     pace::Pace,
     route::{Filter, Initial, SinkName},
-    velt::model::ExecutionId,
+    velt::model::{ExecutionId, ExecutionStatus},
 };
 
 pub use secret::SecretSource;
@@ -37,9 +39,13 @@ pub struct Config {
     pub poll: Poll,
     pub state: State,
     pub sinks: Vec<Sink>,
+    /// How long a person is waited for before somebody is reminded: the smallest first, each once.
+    pub remind: Vec<Threshold>,
+    pub heartbeat: Option<Heartbeat>,
     pub http: Http,
     pub log: Log,
     pub daemon: Daemon,
+    pub discover: Vec<Discover>,
 }
 
 #[derive(Debug, Clone)]
@@ -63,6 +69,34 @@ pub struct Watch {
     /// `None`: true exactly when every source is static.
     pub exit_when_done: Option<bool>,
     pub not_found_grace: Duration,
+    /// `None`: standing still is told to nobody.
+    pub stalled_after: Option<Duration>,
+}
+
+/// A wait that is long enough to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Threshold {
+    pub after: Duration,
+    /// As the configuration has it, for whoever compares it with that.
+    pub spelled: Box<str>,
+}
+
+/// A sign of life for a service that tells when it stays away.
+#[derive(Debug, Clone)]
+pub struct Heartbeat {
+    /// Whoever knows it can send one: a secret.
+    pub url: SecretSource,
+    pub every: Duration,
+}
+
+/// What a list shows of one definition is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discover {
+    pub definition: Box<str>,
+    /// At least one, each once, in the order of an execution's life: so that one which goes on while the lists are read is on a later list.
+    pub status: Vec<ExecutionStatus>,
+    /// Only what began less than this long ago.
+    pub since: Duration,
 }
 
 #[derive(Debug, Clone)]

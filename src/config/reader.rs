@@ -172,6 +172,11 @@ impl<'a> Table<'a> {
         self.report.at(&found.span, &found.key, what, hint);
     }
 
+    /// A key that has to be there, and is not.
+    pub(super) fn missing(&self, key: &'static str, hint: &str) {
+        self.report.at(&self.span, self.path_of(key), "is missing", Some(hint));
+    }
+
     pub(super) fn has(&self, key: &'static str) -> bool {
         self.value(key).is_some()
     }

@@ -2,8 +2,10 @@
 
 mod closing;
 mod end;
+mod heartbeat;
 mod list;
 pub mod outlook;
+mod parts;
 mod reload;
 mod sinks;
 pub mod socket;
@@ -24,8 +26,10 @@ pub(crate) use self::sinks::one as sink;
 use self::{
     closing::{close, deliver, lose, second},
     end::verdict,
-    list::Lister,
+    heartbeat::Heartbeat,
+    list::{Lister, mode},
     outlook::Asker,
+    parts::{settings, world},
     sinks::Stream,
     socket::Socket,
     window::Window,
@@ -33,21 +37,18 @@ use self::{
 use crate::{
     cli::{Cli, IdArgument},
     clock::{Clock, Time},
-    config::{self, Config, ConfigErrors, Given, Loaded, StatePath, secret::Environment},
+    config::{ConfigErrors, Given, Loaded, StatePath, secret::Environment},
     deliver::{self, Dispatcher, Notice},
     exit::Exit,
-    http::SetupError,
     lifecycle::{Signals, Stop, Wish},
-    meters::{Metered, Meters},
-    route::Routes,
+    meters::Meters,
     server::Listener,
     store::{Access, Handle, SqliteStore, StoreError},
     systemd,
-    velt::client::{Client, Fetch},
     watch::{
         list::{self as lines, Entry},
-        run::{self as watching, Command, Ended, Lost, Report, World},
-        watcher::{Mode, Settings},
+        run::{self as watching, Command, Ended, Lost, Report},
+        watcher::Mode,
     },
 };
 
@@ -71,17 +72,6 @@ impl Order {
         let mode = mode(cli.once, &loaded.config);
         let metrics_file = cli.metrics_file.clone();
         Self { ids, given, environment, mode, timeout: cli.timeout, exit_status: cli.exit_status, metrics_file, loaded }
-    }
-}
-
-/// When the watching is over, by what was asked for and what can still change.
-fn mode(once: bool, config: &Config) -> Mode {
-    let watch = &config.watch;
-    match watch.exit_when_done {
-        _ if once => Mode::Once,
-        Some(true) => Mode::UntilDone,
-        None if watch.file.is_none() => Mode::UntilDone,
-        Some(false) | None => Mode::Forever,
     }
 }
 
@@ -215,6 +205,7 @@ async fn life(order: Order, parts: Parts, signals: Signals) -> Result<Exit, Fail
     let (notices, told) = mpsc::channel(16);
     let stream = Stream::default();
     let specs = sinks::specs(&order.loaded.config, &order.environment, &stream, &clock)?;
+    let heart = heart(&order, &commands, &handle);
     // One pass delivers when it has read: see `deliver_once`.
     let dispatcher =
         (order.mode != Mode::Once).then(|| Dispatcher::start(specs.clone(), handle.clone(), clock.clone(), notices));
@@ -240,6 +231,7 @@ async fn life(order: Order, parts: Parts, signals: Signals) -> Result<Exit, Fail
         signals,
         lister,
         is_started,
+        heart,
         report: Report::default(),
         last_check: Instant::now(),
         last_status: None,
@@ -267,6 +259,7 @@ struct Daemon {
     signals: Signals,
     lister: Lister,
     is_started: watch::Receiver<bool>,
+    heart: Option<Heartbeat>,
     deadline: Option<Instant>,
     report: Report,
     last_check: Instant,
@@ -476,7 +469,8 @@ impl Daemon {
     }
 
     /// Takes everything down: polls in flight, deliveries, then the verdict.
-    async fn end(self, why: Why) -> Result<Exit, Failure> {
+    async fn end(mut self, why: Why) -> Result<Exit, Failure> {
+        self.heart = None;
         let grace = self.order.loaded.config.daemon.shutdown_grace;
         let deadline = Instant::now() + grace;
         systemd::stopping(&self.status_line());
@@ -538,10 +532,23 @@ impl Daemon {
             timeout: order.timeout.is_some(),
             delivered,
         });
+        if let Some(config) = order.loaded.config.heartbeat.as_ref().filter(|_| order.mode == Mode::Once) {
+            tokio::select! {
+                biased;
+                _ = second(&mut signals, true) => {}
+                () = heartbeat::once(config, &order.environment, exit) => {}
+            }
+        }
         let written = window.close(&order, last, sinks, &state).await;
         // What was asked for and could not be done is told where nothing worse is.
         Ok(if exit == Exit::Done && !written { Exit::Unexpected } else { exit })
     }
+}
+
+/// A pass sends its one sign of life at its end.
+fn heart(order: &Order, commands: &mpsc::Sender<Command>, store: &Handle) -> Option<Heartbeat> {
+    let config = order.loaded.config.heartbeat.as_ref().filter(|_| order.mode != Mode::Once)?;
+    Some(Heartbeat::start(config, &order.environment, commands.clone(), store.clone()))
 }
 
 /// Sleeps until `at`; for ever where there is no such time.
@@ -557,38 +564,4 @@ async fn tell(commands: &mpsc::Sender<Command>, command: Command) {
     if commands.send(command).await.is_err() {
         debug!("the watcher has ended");
     }
-}
-
-fn world(
-    config: &Config,
-    environment: &Environment,
-    store: Handle,
-    clock: Clock,
-    meters: Option<&Arc<Meters>>,
-) -> Result<World, Failure> {
-    let api = config.api.clone();
-    let environment = environment.clone();
-    let keyring = move || {
-        let read = |source: &config::SecretSource| source.read(&environment).map_err(|error| error.to_string());
-        Ok(config::secret::Credentials { api_key: read(&api.api_key)?, auth_token: read(&api.auth_token)? })
-    };
-    let wrong = |error: SetupError| Failure::Wiring(format!("api: {error}"));
-    let client: Arc<dyn Fetch> = Arc::new(Client::new(&config.api, clock.clone()).map_err(wrong)?);
-    let fetch = match meters {
-        Some(meters) => Arc::new(Metered::new(client, Arc::clone(meters))),
-        None => client,
-    };
-    Ok(World {
-        origin: config.api.url.as_str().into(),
-        fetch,
-        keyring: Arc::new(keyring),
-        routes: Arc::new(Routes::new(config.sinks.iter().map(|sink| (sink.name.clone(), sink.filter.clone())))),
-        store,
-        clock,
-    })
-}
-
-fn settings(config: &Config, mode: Mode) -> Settings {
-    let keeps_state = config.state.path != StatePath::Memory;
-    Settings { poll: config.poll.clone(), not_found_grace: config.watch.not_found_grace, keeps_state, mode }
 }

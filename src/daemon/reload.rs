@@ -2,7 +2,7 @@
 
 use tracing::{error, info, warn};
 
-use super::{Daemon, Failure, Lister, mode, settings, sinks, tell, world};
+use super::{Daemon, Failure, Lister, heart, list::mode, settings, sinks, tell, world};
 use crate::{
     config, systemd,
     watch::{
@@ -52,6 +52,7 @@ impl Daemon {
         }
         self.specs = specs;
         self.order.loaded = loaded;
+        self.heart = heart(&self.order, &self.commands, &self.store);
         tell(&self.commands, Command::Reconfigure(Box::new(Reconfigured { settings, world }))).await;
         tell(&self.commands, Command::List(entries)).await;
         Ok(())

@@ -21,7 +21,7 @@ use self::{
     tell::{Style, Told},
 };
 use crate::{
-    event::Event,
+    event::{Event, Kind},
     store::{Delivery, Form, Parcel},
     velt::model::ExecutionId,
 };
@@ -159,7 +159,14 @@ impl Events {
     fn is_over(&self, at: usize, event: &Event) -> bool {
         let step = |event: &Event| event.data.step.as_ref().map(|step| step.step_id.clone());
         let mut later = self.told[at + 1..].iter().flatten();
-        later.any(|later| later.data.is_final || (step(later).is_some() && step(later) == step(event)))
+        match &event.kind {
+            Kind::Stalled => later.any(|later| matches!(later.kind, Kind::Step(_) | Kind::Execution(_))),
+            // A reminder says that it goes on.
+            _ => later.any(|later| {
+                let same = step(later).is_some() && step(later) == step(event);
+                later.data.is_final || (same && later.kind != Kind::Reminder)
+            }),
+        }
     }
 
     /// The latest event that can be read: labels change.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::{
+    clock::Time,
     event::{Event, Kind, StepFacts},
     plain::{self, escape},
 };
@@ -22,12 +23,17 @@ fn of(event: &Event) -> String {
     let at = event.timestamp.to_string();
     // To the second: `2026-11-23T16:04:06.115Z` has its fraction at the end.
     let seconds = at.split_once('.').map_or(at.as_str(), |(seconds, _)| seconds);
+    let lasted = |since: Option<Time>| {
+        since.map(|since| format!(" for {}", plain::duration(data.observed_at.since(since)))).unwrap_or_default()
+    };
     let who = data.label.as_deref().unwrap_or_else(|| data.execution_id.as_str());
     let what = match (&event.kind, &data.step) {
         (Kind::Step(status), Some(step)) => format!("{} {status}", name(step)),
         (Kind::Execution(status), _) => format!("execution {status}"),
         (Kind::Abandoned, _) => "given up".into(),
         (Kind::Inconsistent, _) => "contradictory answers".into(),
+        (Kind::Reminder, Some(step)) => format!("{} still waiting{}", name(step), lasted(data.waiting_since)),
+        (Kind::Stalled, _) => format!("nothing has changed{}", lasted(data.unchanged_since)),
         (Kind::Test, _) => "test event".into(),
         (kind, Some(step)) => format!("{} {kind}", name(step)),
         (kind, None) => kind.to_string(),
@@ -124,6 +130,23 @@ mod tests {
                     event.data.reason = Some("not-found".into());
                 }),
                 "2026-11-23T16:04:06Z exec_1: given up (not-found)",
+            ),
+            (
+                step(&|event| {
+                    event.kind = "watch.reminder".into();
+                    event.data.from = None;
+                    event.data.waiting_since = Some("2026-11-23T12:01:06.115Z".parse().unwrap());
+                }),
+                "2026-11-23T16:04:06Z exec_1: human-legal still waiting for 4h 3m",
+            ),
+            (
+                step(&|event| {
+                    event.kind = "watch.stalled".into();
+                    event.data.step = None;
+                    event.data.from = None;
+                    event.data.unchanged_since = Some("2026-11-23T15:04:06.115Z".parse().unwrap());
+                }),
+                "2026-11-23T16:04:06Z exec_1: nothing has changed for 1h",
             ),
             (
                 step(&|event| {

@@ -29,11 +29,25 @@ pub struct Memory {
     /// Stale reads in a row, not yet believed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale: Option<StaleReads>,
+    /// When something changed last, where that is to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<Time>,
+    /// That nothing changes any more was told, and nothing has changed since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stalled: bool,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { execution: None, steps: vec![], entries: BTreeMap::new(), next_sequence: 1, stale: None }
+        Self {
+            execution: None,
+            steps: vec![],
+            entries: BTreeMap::new(),
+            next_sequence: 1,
+            stale: None,
+            changed_at: None,
+            stalled: false,
+        }
     }
 }
 
@@ -71,6 +85,21 @@ pub struct RememberedStep {
     /// The API contradicted this step's end for so long that reads which do are believed in everything else.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disputed: bool,
+    /// What somebody has been reminded of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reminded: Option<Reminded>,
+}
+
+/// The reminders of a step that were told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reminded {
+    /// The how-many-th wait of the step the last one was about.
+    pub entry: u32,
+    /// The longest threshold told of that wait, in milliseconds.
+    pub after_ms: u64,
+    /// How many thresholds have passed, over all waits of the step: the number that goes into the next id.
+    pub count: u32,
 }
 
 /// A run of stale reads: a terminal step that isn't terminal any more, or is gone.

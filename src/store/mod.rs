@@ -110,6 +110,8 @@ pub struct Known {
     pub observed_at: Option<Time>,
     /// The first NOT_FOUND of the run of them that still lasts.
     pub not_found_since: Option<Time>,
+    /// The definition whose list showed it first; `None` where it has only been named.
+    pub discovered: Option<Box<str>>,
 }
 
 /// One change to the state. Several are applied in one transaction.
@@ -124,6 +126,11 @@ pub enum Write {
     },
     /// Poll these again: what was given up is forgotten, the sequence goes on. IDs that were not given up are left alone.
     Resume {
+        ids: Vec<ExecutionId>,
+    },
+    /// A list has shown these: they are watched from now on, over restarts too. An earlier mark stands.
+    Discovered {
+        definition: Box<str>,
         ids: Vec<ExecutionId>,
     },
     /// What became of a delivery.
@@ -216,7 +223,8 @@ pub struct Delivery {
     pub output: Option<Box<RawValue>>,
     /// Attempts made so far.
     pub attempts: u32,
-    /// When it was committed: its age counts from here.
+    /// When the read that showed it was answered: its age counts from here, however long the commit had to wait for the disk. For a
+    /// replay, when somebody asked for that.
     pub enqueued_at: Time,
     /// Not before this moment.
     pub due_at: Time,
@@ -282,7 +290,7 @@ pub struct DeadLetter {
     pub reason: DeadReason,
     pub attempts: u32,
     pub last_answer: Option<String>,
-    /// When its delivery was committed.
+    /// From when its age counts, as [`Delivery::enqueued_at`].
     pub enqueued_at: Time,
     pub died_at: Time,
 }
@@ -370,6 +378,9 @@ pub trait Store: Send {
 
     /// The little that is known of every execution, for a start.
     fn roster(&mut self) -> Result<Vec<Known>, StoreError>;
+
+    /// What is known of some executions, of those of them that are known at all.
+    fn known(&mut self, ids: &[ExecutionId]) -> Result<Vec<Known>, StoreError>;
 
     /// What is remembered of one execution; `None` if it has never been committed.
     fn recall(&mut self, id: &ExecutionId) -> Result<Option<Memory>, StoreError>;

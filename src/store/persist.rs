@@ -44,6 +44,11 @@ impl Handle {
         }
     }
 
+    /// Whether who wrote last could not.
+    pub fn is_failing(&self) -> bool {
+        self.complaints.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_some()
+    }
+
     fn patience(&self) -> Patience {
         let pace = Pace::try_new(Duration::from_millis(250), Duration::from_secs(30), 2.0, 0.0)
             .expect("these constants are within the bounds of a pace");

@@ -100,6 +100,7 @@ impl Store for SqliteStore {
                     Write::Observed(observation) => executions::observe(transaction, observation)?,
                     Write::NotFoundSince { id, since } => executions::not_found_since(transaction, id, *since)?,
                     Write::Resume { ids } => executions::resume(transaction, ids)?,
+                    Write::Discovered { definition, ids } => executions::discovered(transaction, definition, ids)?,
                     Write::Settled { delivery, settlement } => outbox::settle(transaction, *delivery, settlement)?,
                     Write::Sealed { first, last, form } => outbox::seal(transaction, *first, *last, *form)?,
                     Write::ProbeAt { sink, at } => outbox::probe_at(transaction, sink, *at)?,
@@ -127,6 +128,10 @@ impl Store for SqliteStore {
 
     fn roster(&mut self) -> Result<Vec<Known>, StoreError> {
         self.read(executions::roster)
+    }
+
+    fn known(&mut self, ids: &[ExecutionId]) -> Result<Vec<Known>, StoreError> {
+        self.read(|connection| executions::some(connection, ids))
     }
 
     fn recall(&mut self, id: &ExecutionId) -> Result<Option<Memory>, StoreError> {

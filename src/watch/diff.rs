@@ -263,6 +263,7 @@ impl RememberedStep {
             // Replaced before anybody reads it: a new step has just entered a status.
             told_at: step.started_at.unwrap_or(Time::EPOCH),
             disputed: false,
+            reminded: None,
         }
     }
 }
@@ -273,20 +274,21 @@ fn refreshed(before: &RememberedStep, step: &StepView) -> RememberedStep {
         entries: before.entries.clone(),
         told_at: before.told_at,
         disputed: before.disputed,
+        reminded: before.reminded,
         ..RememberedStep::new(step)
     }
 }
 
 /// Turns changes into events: counts, numbers and words them.
-struct Narrator<'a> {
-    memory: Memory,
+pub(super) struct Narrator<'a> {
+    pub(super) memory: Memory,
     reading: &'a Reading<'a>,
     initial: bool,
-    told: Vec<Told>,
+    pub(super) told: Vec<Told>,
 }
 
 impl<'a> Narrator<'a> {
-    fn new(memory: Memory, reading: &'a Reading<'a>, initial: bool) -> Self {
+    pub(super) fn new(memory: Memory, reading: &'a Reading<'a>, initial: bool) -> Self {
         Self { memory, reading, initial, told: vec![] }
     }
 
@@ -328,21 +330,25 @@ impl<'a> Narrator<'a> {
     /// An event of the watcher's own, about the execution.
     fn watch(&mut self, kind: Kind, reason: Box<str>, is_final: bool) {
         let entry = self.count(&kind);
+        self.own(kind, None, entry, |data| Data { is_final, reason: Some(reason), ..data });
+    }
+
+    /// An event of the watcher's own, the `entry`-th of its kind, about the execution or one step (an index into the memory).
+    pub(super) fn own(&mut self, kind: Kind, step: Option<usize>, entry: u32, with: impl FnOnce(Data) -> Data) {
         let data = Data {
+            step: step.map(|index| facts_of(&self.memory.steps[index])),
             execution: self.memory.facts(),
             initial: false,
-            is_final,
-            reason: Some(reason),
             previous_observed_at: self.reading.previous_observed_at,
             ..self.data()
         };
-        let id = EventId::new(self.reading.id, None, &kind, entry);
-        let event = Event { id, kind, timestamp: self.reading.observed_at, data };
+        let id = EventId::new(self.reading.id, data.step.as_ref().map(|step| &*step.step_id), &kind, entry);
+        let event = Event { id, kind, timestamp: self.reading.observed_at, data: with(data) };
         self.told.push(Told { event, output: None });
     }
 
     /// The how-many-th of its kind this event of the execution is.
-    fn count(&mut self, kind: &Kind) -> u32 {
+    pub(super) fn count(&mut self, kind: &Kind) -> u32 {
         let entry = self.memory.entries.entry(kind.to_string().into()).or_default();
         *entry += 1;
         *entry
@@ -369,6 +375,9 @@ impl<'a> Narrator<'a> {
             initial: self.initial,
             is_final: false,
             reason: None,
+            waiting_for: None,
+            waiting_since: None,
+            unchanged_since: None,
         }
     }
 }

@@ -1,12 +1,15 @@
 //! What changed: which executions are watched, who is due, what a read shows that the last one did not.
 
+pub mod attention;
 pub mod budget;
 pub mod diff;
+pub mod discovery;
 pub mod fleet;
 pub mod gate;
 pub mod list;
 pub mod observe;
 pub mod outlook;
+mod register;
 pub mod run;
 pub mod schedule;
 mod troubles;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    attention::{Attended, Attention, Look, attend},
     diff::{self, Diff, Reading, Told},
     schedule::Slot,
 };
@@ -32,9 +33,9 @@ pub struct Subject {
 #[derive(Debug)]
 pub enum Observed {
     /// Committed, with this many events.
-    Changed { fingerprint: Fingerprint, standing: Standing, events: usize },
-    /// Nothing to tell.
-    Same { fingerprint: Fingerprint },
+    Changed { fingerprint: Fingerprint, standing: Standing, events: usize, look: Look },
+    /// No change; at most it was told that there is none.
+    Same { fingerprint: Fingerprint, look: Look },
     /// Dropped: the API contradicts what it said before.
     Stale { contradicts: String },
     /// No execution in it.
@@ -57,6 +58,7 @@ pub async fn observe(
     subject: &Subject,
     answer: &Answer,
     fingerprint: Fingerprint,
+    attention: &Attention,
     routes: &Routes,
     store: &Handle,
 ) -> Result<Observed, StoreError> {
@@ -66,13 +68,18 @@ pub async fn observe(
     };
     let old = recall(store, &subject.id).await?;
     let (memory, told, fingerprint, observed) = match diff::diff(&old, &view, &subject.reading()) {
-        Diff::Same { memory } => (memory, vec![], Some(fingerprint), Observed::Same { fingerprint }),
+        Diff::Same { memory } => {
+            let Attended { memory, told, next } = attend(memory, false, attention, &subject.reading());
+            (memory, told, Some(fingerprint), Observed::Same { fingerprint, look: next })
+        }
         // The same body must be looked at again: only repetition makes it credible.
         Diff::Stale { memory, contradicts } => (memory, vec![], None, Observed::Stale { contradicts }),
-        Diff::Changed { memory, told } => {
+        Diff::Changed { memory, mut told } => {
+            let Attended { memory, told: due, next } = attend(memory, true, attention, &subject.reading());
+            told.extend(due);
             let standing = diff::standing(&memory);
             let events = told.len();
-            (memory, told, Some(fingerprint), Observed::Changed { fingerprint, standing, events })
+            (memory, told, Some(fingerprint), Observed::Changed { fingerprint, standing, events, look: next })
         }
     };
     // What no event speaks of and the memory doesn't hold is no reason to write.
@@ -88,6 +95,30 @@ pub async fn observe(
         store.persist(vec![found_again(&subject.id)]).await?;
     }
     Ok(observed)
+}
+
+/// A read whose body is the last one again: looks whether it has stayed so for too long. Without anything to tell nothing is written.
+pub async fn look(
+    subject: &Subject,
+    fingerprint: Fingerprint,
+    attention: &Attention,
+    routes: &Routes,
+    store: &Handle,
+) -> Result<Observed, StoreError> {
+    let old = recall(store, &subject.id).await?;
+    let Attended { memory, told, next } = attend(old, false, attention, &subject.reading());
+    let mut writes = vec![];
+    if !told.is_empty() {
+        let observation = observation(subject, Standing::Watching, memory, Some(fingerprint), told, routes);
+        writes.push(Write::Observed(Box::new(observation)));
+    }
+    if subject.was_not_found {
+        writes.push(found_again(&subject.id));
+    }
+    if !writes.is_empty() {
+        store.persist(writes).await?;
+    }
+    Ok(Observed::Same { fingerprint, look: next })
 }
 
 /// Gives an ID up: tells it and remembers it, together.

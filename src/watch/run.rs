@@ -20,8 +20,9 @@ use super::{
     list::Entry,
     observe::{self, Observed},
     outlook::{Outlook, Scope},
+    register,
     schedule::Slot,
-    watcher::{Action, Ending, Fetched, Now, Sent, Settings, Watcher},
+    watcher::{Action, Asked, Ending, Fetched, Now, Sent, Settings, Watcher},
 };
 use crate::{
     clock::Clock,
@@ -29,7 +30,12 @@ use crate::{
     plain,
     route::Routes,
     store::{Abandoned, Fingerprint, Handle, Known, Standing, StoreError, Write},
-    velt::{client::Fetch, model::ExecutionId, question::Question},
+    velt::{
+        client::Fetch,
+        error::{Answer, Transport},
+        model::ExecutionId,
+        question::Question,
+    },
 };
 
 /// Where credentials come from, each time anew: `Err` says why there are none, for people.
@@ -101,6 +107,10 @@ enum Done {
     Written,
     Listed(Vec<Entry>, HashMap<ExecutionId, Known>),
     Resumed(Vec<ExecutionId>),
+    Paged(Asked, Result<Answer, Transport>),
+    Discovered(Asked, Arc<str>, register::Registered),
+    /// Found by a list before, and not over.
+    Rejoined(Vec<Known>),
     Noted,
 }
 
@@ -166,6 +176,8 @@ pub async fn run(
 /// The note that tells whether credentials and API are those of the last run.
 const ASKER: &str = "asker";
 
+const NO_CREDENTIALS: &str = "there are no credentials to send";
+
 /// Who asks whom, hashed with the state's own salt: tells a change over restarts and gives nothing away.
 async fn asker(store: &Handle, origin: &str, credentials: Option<&Credentials>) -> Result<String, StoreError> {
     let salt = store.ask(|store| store.salt()).await?;
@@ -201,7 +213,8 @@ impl Task {
 
     fn report(&mut self) -> Report {
         let now = self.now();
-        self.watcher.report(now)
+        let report = self.watcher.report(now);
+        Report { fresh: self.listed && report.fresh, ..report }
     }
 
     fn told(&mut self, command: Command) {
@@ -214,12 +227,18 @@ impl Task {
         match command {
             Command::List(entries) => self.load(entries),
             Command::ReadCredentials => self.read_credentials(),
-            Command::StateChanged => self.look_for_resumed(),
+            Command::StateChanged => {
+                self.look_for_resumed();
+                self.look_for_found(false);
+            }
             Command::Reconfigure(reconfigured) => {
                 let Reconfigured { settings, world } = *reconfigured;
                 let elsewhere = world.origin != self.world.origin;
                 self.world = world;
-                self.watcher.reconfigure(settings);
+                let now = self.now();
+                self.watcher.reconfigure(settings, now);
+                // A table may be back whose executions are marked still.
+                self.look_for_found(false);
                 if elsewhere {
                     self.asked_anew();
                 }
@@ -251,6 +270,10 @@ impl Task {
                 self.loading = false;
                 self.listed = true;
                 self.watcher.list(entries, &known, now);
+                // In an order that does not change from run to run.
+                let mut known: Vec<&Known> = known.values().collect();
+                known.sort_by(|a, b| a.id.cmp(&b.id));
+                self.watcher.rejoin(known, now);
                 while !self.loading
                     && let Some(command) = self.deferred.pop_front()
                 {
@@ -258,6 +281,11 @@ impl Task {
                 }
             }
             Done::Resumed(ids) => self.watcher.resume(&ids, now),
+            Done::Paged(asked, result) => self.watcher.paged(asked, result, now),
+            Done::Discovered(asked, definition, registered) => {
+                self.watcher.discovered(&asked, &definition, registered.fresh, &registered.known, now);
+            }
+            Done::Rejoined(found) => self.watcher.rejoin(&found, now),
             Done::Noted => {}
         }
     }
@@ -274,6 +302,7 @@ impl Task {
         for action in actions {
             let store = self.world.store.clone();
             let routes = Arc::clone(&self.world.routes);
+            let attention = Arc::clone(self.watcher.attention());
             match action {
                 Action::ReadCredentials => {}
                 Action::Fetch { mut sent, id } => {
@@ -284,9 +313,7 @@ impl Task {
                     self.under_way.spawn(async move {
                         let result = match credentials {
                             Some(credentials) => fetch.ask(&question, &credentials).await,
-                            None => {
-                                Err(crate::velt::error::Transport::Other("there are no credentials to send".into()))
-                            }
+                            None => Err(Transport::Other(NO_CREDENTIALS.into())),
                         };
                         let result = result.map(|answer| {
                             let fingerprint = Fingerprint(xxhash_rust::xxh3::xxh3_64(&answer.body));
@@ -295,9 +322,33 @@ impl Task {
                         Ok(Done::Fetched(Fetched { sent, result }))
                     });
                 }
+                Action::Page { mut asked, listing } => {
+                    self.watcher.stamp_page(&mut asked);
+                    let (fetch, credentials) = (Arc::clone(&self.world.fetch), self.credentials.clone());
+                    self.under_way.spawn(async move {
+                        let result = match credentials {
+                            Some(credentials) => fetch.ask(&Question::List(listing), &credentials).await,
+                            None => Err(Transport::Other(NO_CREDENTIALS.into())),
+                        };
+                        Ok(Done::Paged(asked, result))
+                    });
+                }
+                Action::Discover { asked, definition, ids } => {
+                    self.under_way.spawn(async move {
+                        let registered = register::register(&definition, ids, &store).await?;
+                        Ok(Done::Discovered(asked, definition, registered))
+                    });
+                }
                 Action::Observe { sent, subject, answer, fingerprint } => {
                     self.under_way.spawn(async move {
-                        let observed = observe::observe(&subject, &answer, fingerprint, &routes, &store).await?;
+                        let observed =
+                            observe::observe(&subject, &answer, fingerprint, &attention, &routes, &store).await?;
+                        Ok(Done::Observed(sent, observed))
+                    });
+                }
+                Action::Look { sent, subject, fingerprint } => {
+                    self.under_way.spawn(async move {
+                        let observed = observe::look(&subject, fingerprint, &attention, &routes, &store).await?;
                         Ok(Done::Observed(sent, observed))
                     });
                 }
@@ -344,6 +395,7 @@ impl Task {
     /// Other credentials or another API from now on: what was given up before may be known now.
     fn asked_anew(&mut self) {
         self.watcher.credentials_changed(self.now());
+        self.look_for_found(true);
         let (store, credentials, origin) =
             (self.world.store.clone(), self.credentials.clone(), Arc::clone(&self.world.origin));
         self.under_way.spawn(async move {
@@ -361,6 +413,7 @@ impl Task {
         }
         self.loading = true;
         let first = !self.listed;
+        let tables: HashSet<Box<str>> = self.watcher.definitions();
         let (store, credentials, origin) =
             (self.world.store.clone(), self.credentials.clone(), Arc::clone(&self.world.origin));
         self.under_way.spawn(async move {
@@ -378,7 +431,8 @@ impl Task {
             let listed: HashSet<&ExecutionId> = entries.iter().map(|entry| &entry.id).collect();
             let mut forgiven = vec![];
             for known in &mut roster {
-                if matches!(known.standing, Standing::Abandoned(_)) && (anew || !listed.contains(&known.id)) {
+                let kept = listed.contains(&known.id) || register::is_found(known, &tables);
+                if matches!(known.standing, Standing::Abandoned(_)) && (anew || !kept) {
                     known.standing = Standing::Watching;
                     known.not_found_since = None;
                     forgiven.push(known.id.clone());
@@ -390,10 +444,24 @@ impl Task {
             if !writes.is_empty() {
                 store.persist(writes).await?;
             }
-            let known = roster.into_iter().filter(|known| listed.contains(&known.id));
+            let watched =
+                |known: &Known| listed.contains(&known.id) || (first && register::is_found_and_on(known, &tables));
+            let known = roster.into_iter().filter(watched);
             let known = known.map(|known| (known.id.clone(), known)).collect();
             Ok(Done::Listed(entries, known))
         });
+    }
+
+    /// Takes up what lists have shown before and is not over: after a reload, or a `retry` of what was given up and has left.
+    fn look_for_found(&mut self, anew: bool) {
+        let tables = self.watcher.definitions();
+        if tables.is_empty() {
+            return;
+        }
+        // Who is watched now may be over when the answer comes.
+        let (watched, store) = (self.watcher.found(), self.world.store.clone());
+        self.under_way
+            .spawn(async move { Ok(Done::Rejoined(register::take_up(tables, watched, anew, &store).await?)) });
     }
 
     fn look_for_resumed(&mut self) {

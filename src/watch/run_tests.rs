@@ -20,10 +20,16 @@ use crate::{
     watch::watcher::Mode,
 };
 
+#[path = "run_attention_tests.rs"]
+mod attention;
+#[path = "run_once_tests.rs"]
+mod once;
+
 /// The API as a test writes it: an answer for each execution, and a record of who asked when.
 #[derive(Default)]
 struct Script {
     answers: BTreeMap<String, Reply>,
+    lists: discovery::Lists,
     asked: Vec<(Duration, String, String)>,
     in_flight: usize,
     most_in_flight: usize,
@@ -66,7 +72,11 @@ impl Fetch for Api {
         credentials: &'a Credentials,
     ) -> Pin<Box<dyn Future<Output = Result<Answer, Transport>> + Send + 'a>> {
         use secrecy::ExposeSecret;
-        let Question::Execution(id) = question else { unreachable!("nothing else is asked") };
+        let id = match question {
+            Question::Execution(id) => id,
+            Question::List(listing) => return self.script().lists.answer(listing, self.clock.elapsed()),
+            Question::Events { .. } => unreachable!("nothing else is asked"),
+        };
         Box::pin(async move {
             let reply = {
                 let mut script = self.script();
@@ -109,6 +119,7 @@ fn slow_down(seconds: u64) -> Reply {
 /// A watch in simulated time.
 struct Watch {
     api: Arc<Api>,
+    world: World,
     store: Handle,
     token: Arc<Mutex<String>>,
     commands: mpsc::Sender<Command>,
@@ -119,7 +130,8 @@ struct Watch {
 fn calm(mode: Mode) -> Settings {
     let pace = Pace::try_new(Duration::from_secs(2), Duration::from_secs(16), 2.0, 0.0).unwrap();
     let poll = Poll { pace, rate_limit: Rate::UNLIMITED, max_in_flight: 16.try_into().unwrap() };
-    Settings { poll, not_found_grace: Duration::from_secs(60), keeps_state: true, mode }
+    let not_found_grace = Duration::from_secs(60);
+    Settings { poll, not_found_grace, attention: Arc::default(), keeps_state: true, mode, discover: vec![] }
 }
 
 impl Watch {
@@ -140,6 +152,27 @@ impl Watch {
         store: Handle,
     ) -> Self {
         let clock = Clock::simulated(Time::from_millis(1_777_374_504_000).unwrap());
+        Self::begin(clock, token, settings, ids, replies, store).await
+    }
+
+    async fn start_at(
+        clock: Clock,
+        settings: Settings,
+        ids: &[&str],
+        replies: Vec<(&str, Reply)>,
+        store: Handle,
+    ) -> Self {
+        Self::begin(clock, "token", settings, ids, replies, store).await
+    }
+
+    async fn begin(
+        clock: Clock,
+        token: &str,
+        settings: Settings,
+        ids: &[&str],
+        replies: Vec<(&str, Reply)>,
+        store: Handle,
+    ) -> Self {
         let api = Arc::new(Api { script: Mutex::default(), clock: clock.clone() });
         for id in ids {
             api.says(id, execution(id, "running"));
@@ -166,8 +199,8 @@ impl Watch {
         };
         let (commands, inbox) = mpsc::channel(16);
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run(world, settings, inbox, stop.clone(), watch::Sender::new(false)));
-        let watch = Self { api, store, token, commands, stop, task };
+        let task = tokio::spawn(run(world.clone(), settings, inbox, stop.clone(), watch::Sender::new(false)));
+        let watch = Self { api, world, store, token, commands, stop, task };
         watch.list(ids).await;
         watch
     }
@@ -205,13 +238,9 @@ impl Watch {
     }
 }
 
-async fn seconds(n: u64) {
-    sleep(Duration::from_secs(n)).await;
-}
-
-fn as_seconds(times: &[Duration]) -> Vec<u64> {
-    times.iter().map(Duration::as_secs).collect()
-}
+#[path = "run_discovery_tests.rs"]
+mod discovery;
+use discovery::{as_seconds, seconds};
 
 #[tokio::test(start_paused = true)]
 async fn an_unchanged_execution_is_asked_for_less_and_less_and_a_change_starts_anew() {
@@ -374,32 +403,6 @@ async fn the_budget_and_the_requests_under_way_are_never_exceeded_and_nobody_sta
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_pass_reads_everybody_once_and_retries_what_fails_in_passing() {
-    let watch = Watch::start(calm(Mode::Once), &["a", "b"], vec![("b", refusal(503, "UNAVAILABLE"))]).await;
-    let api = Arc::clone(&watch.api);
-    let ended = watch.ended().await;
-    assert_eq!(ended.ending, Ending::Unreachable);
-    assert_eq!((api.asked("a").len(), api.asked("b").len()), (1, 4), "three retries");
-
-    let good = Watch::start(calm(Mode::Once), &["a", "b"], vec![("b", execution("b", "completed"))]).await;
-    let ended = good.ended().await;
-    assert_eq!(ended.ending, Ending::Done);
-    assert_eq!(ended.report.tally.watching, 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_pass_ends_early_when_everybody_has_to_wait() {
-    let watch = Watch::start(calm(Mode::Once), &["a", "b", "c"], vec![("a", slow_down(120))]).await;
-    let began = tokio::time::Instant::now();
-    assert_eq!(watch.ended().await.ending, Ending::Unreachable);
-    assert!(began.elapsed() < Duration::from_secs(21));
-
-    let refused = || refusal(401, "UNAUTHENTICATED");
-    let watch = Watch::start(calm(Mode::Once), &["a", "b"], vec![("a", refused()), ("b", refused())]).await;
-    assert_eq!(watch.ended().await.ending, Ending::CredentialsRefused);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_run_that_ends_by_itself_stops_at_refused_credentials_only_before_any_read() {
     let refused = || refusal(401, "UNAUTHENTICATED");
     let watch = Watch::start(calm(Mode::UntilDone), &["a"], vec![("a", refused())]).await;
@@ -471,22 +474,6 @@ async fn what_was_given_up_is_asked_for_again_after_a_restart_only_with_other_cr
     seconds(100).await;
     assert!(other.api.asked("gone").len() > 1);
     assert_eq!(other.told_of("gone").await.len(), 2, "given up again, with its sequence going on");
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_pass_ends_though_the_quota_asks_for_a_short_wait_again_and_again() {
-    let watch = Watch::start(calm(Mode::Once), &["a", "b"], vec![("a", slow_down(5)), ("b", slow_down(5))]).await;
-    let ended = tokio::time::timeout(Duration::from_secs(60), watch.ended()).await.expect("a pass has an end");
-    assert_eq!(ended.ending, Ending::Unreachable);
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_pass_takes_an_unknown_id_for_an_answer_however_slow_the_budget() {
-    let ids = ["a", "b", "c", "d", "e", "f"];
-    let mut settings = calm(Mode::Once);
-    settings.poll.rate_limit = Rate::try_new(0.1).unwrap();
-    let unknown = ids.iter().map(|id| (*id, refusal(404, "NOT_FOUND"))).collect();
-    assert_eq!(Watch::start(settings, &ids, unknown).await.ended().await.ending, Ending::Done);
 }
 
 #[tokio::test(start_paused = true)]
@@ -582,14 +569,6 @@ async fn a_new_list_that_waits_for_the_state_keeps_no_sign_of_life_back() {
         }
         tokio::task::yield_now().await;
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_pass_does_not_wait_out_requests_that_hang() {
-    let watch = Watch::start(calm(Mode::Once), &["a", "b"], vec![("a", Reply::Hang), ("b", Reply::Hang)]).await;
-    let began = tokio::time::Instant::now();
-    assert_eq!(watch.ended().await.ending, Ending::Unreachable);
-    assert!(began.elapsed() < Duration::from_secs(21), "{:?}", began.elapsed());
 }
 
 #[path = "outlook_tests.rs"]

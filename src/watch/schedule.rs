@@ -92,6 +92,17 @@ impl Schedule {
         self.timers.peek().map(|Reverse(entry)| Duration::from_millis(entry.due_ms))
     }
 
+    /// How late the one is that has been due for longest.
+    pub fn latest(&self, now: Duration) -> Duration {
+        let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let counting = |entry: &&Entry| entry.counts(&self.current);
+        let ready = self.ready.values().filter_map(|queue| queue.iter().find(counting));
+        // Those that nobody has looked at since they became due; the first is the oldest, if it counts.
+        let timer = self.timers.peek().map(|Reverse(entry)| entry).filter(counting);
+        let due_ms = ready.chain(timer).map(|entry| entry.due_ms).min().unwrap_or(now_ms);
+        Duration::from_millis(now_ms.saturating_sub(due_ms))
+    }
+
     /// When `slot` is due, if it is going to be.
     pub fn due(&self, slot: Slot) -> Option<Duration> {
         let due = self.due_ms.get(slot as usize).copied().filter(|due| *due != NEVER);
@@ -101,14 +112,6 @@ impl Schedule {
     /// How many are due and not taken.
     pub fn backlog(&self) -> usize {
         self.ready.values().map(VecDeque::len).sum()
-    }
-
-    /// How long the one that has been due for longest has been; zero when nobody is.
-    pub fn longest_wait(&mut self, now: Duration) -> Duration {
-        self.ripen(now);
-        let heads = self.ready.values().filter_map(|queue| queue.front());
-        let oldest = heads.map(|entry| Duration::from_millis(entry.due_ms)).min();
-        oldest.map_or(Duration::ZERO, |due| now.saturating_sub(due))
     }
 
     /// Moves what has become due from the timers to the queues of those who wait; leaves no outdated entry at any front.
@@ -170,7 +173,6 @@ mod tests {
         schedule.set(1, s(5), s(2));
         assert_eq!(schedule.take(s(4), FOREVER), None);
         assert_eq!(schedule.next_due(s(4)), Some(s(5)));
-        assert_eq!([s(4), s(5), s(9)].map(|now| schedule.longest_wait(now)), [s(0), s(0), s(4)]);
         assert_eq!([0, 1, 2].map(|slot| schedule.due(slot)), [Some(s(10)), Some(s(5)), None]);
         assert_eq!(schedule.take(s(10), FOREVER), Some(1));
         assert_eq!(schedule.due(1), None, "taken");

@@ -4,15 +4,19 @@
 
 mod listing;
 mod outlook;
+mod paging;
+mod report;
 mod setbacks;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tracing::{debug, info, warn};
 
 use self::outlook::Deaf;
 use super::{
+    attention::{Attention, Look},
     budget::Budget,
+    discovery::Discovery,
     fleet::{Fleet, Tally, Watched},
     gate::{Gate, Permit},
     observe::{Observed, Subject, found_again},
@@ -21,15 +25,19 @@ use super::{
 };
 use crate::{
     clock::Time,
-    config::Poll,
+    config::{Discover, Poll},
     pace::Pace,
     plain,
     store::{Abandoned, Fingerprint, Standing, Write},
     velt::{
         error::{Answer, Transport, judge},
         model::ExecutionId,
+        question::Listing,
     },
 };
+
+pub use paging::Asked;
+pub use report::Report;
 
 /// When the watching is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,24 +55,12 @@ pub enum Mode {
 pub struct Settings {
     pub poll: Poll,
     pub not_found_grace: Duration,
+    pub attention: Arc<Attention>,
     /// The state outlives the process: another command can look into it.
     pub keeps_state: bool,
     pub mode: Mode,
-}
-
-/// Where everything stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Report {
-    pub tally: Tally,
-    pub in_trouble: usize,
-    pub backlog: usize,
-    /// When an execution was last shown.
-    pub last_read: Option<Time>,
-    /// How long somebody has been due and not asked for.
-    pub late: Duration,
-    /// How long one turn of everybody takes at the configured rate.
-    pub patience: Duration,
-    pub credentials_refused: bool,
+    /// What lists show is watched too.
+    pub discover: Vec<Discover>,
 }
 
 /// How a watch ended.
@@ -118,12 +114,29 @@ pub enum Action {
         answer: Answer,
         fingerprint: Fingerprint,
     },
+    /// The body of the last read again: whether something has stayed as it is for too long.
+    Look {
+        sent: Sent,
+        subject: Subject,
+        fingerprint: Fingerprint,
+    },
     Abandon {
         subject: Subject,
         why: Abandoned,
     },
     Write {
         writes: Vec<Write>,
+    },
+    /// Ask for a page of a list.
+    Page {
+        asked: Asked,
+        listing: Listing,
+    },
+    /// Mark what a page showed as found, unless the state knows it as over.
+    Discover {
+        asked: Asked,
+        definition: Arc<str>,
+        ids: Vec<ExecutionId>,
     },
     /// Look whether the credentials have changed.
     ReadCredentials,
@@ -144,6 +157,11 @@ pub struct Watcher {
     budget: Budget,
     gate: Gate,
     troubles: Troubles,
+    discovery: Discovery,
+    /// No page before this moment.
+    pages_from: Duration,
+    /// How those ended that nobody named and that have left.
+    departed: Tally,
     actions: Vec<Action>,
     in_flight: usize,
     committing: usize,
@@ -173,6 +191,7 @@ impl Watcher {
         let budget = Budget::new(settings.poll.rate_limit);
         let once_pace = Pace::try_new(Duration::from_millis(500), Duration::from_secs(5), 2.0, 0.2)
             .expect("these constants are within the bounds of a pace");
+        let discovery = Discovery::new(&settings.discover, &settings.poll.pace);
         Self {
             settings,
             fleet: Fleet::default(),
@@ -180,6 +199,9 @@ impl Watcher {
             budget,
             gate: Gate::default(),
             troubles: Troubles::default(),
+            discovery,
+            pages_from: Duration::ZERO,
+            departed: Tally::default(),
             actions: vec![],
             in_flight: 0,
             committing: 0,
@@ -198,7 +220,11 @@ impl Watcher {
     }
 
     pub fn tally(&self) -> Tally {
-        self.fleet.tally()
+        self.fleet.tally().with_ended(self.departed)
+    }
+
+    pub fn attention(&self) -> &Arc<Attention> {
+        &self.settings.attention
     }
 
     /// How many executions can't be read at present.
@@ -208,20 +234,6 @@ impl Watcher {
 
     pub fn backlog(&self) -> usize {
         self.schedule.backlog()
-    }
-
-    /// Where everything stands.
-    pub fn report(&mut self, now: Now) -> Report {
-        let ago = now.elapsed.saturating_sub(self.last_success);
-        Report {
-            tally: self.tally(),
-            in_trouble: self.in_trouble(),
-            backlog: self.backlog(),
-            last_read: self.any_read.then(|| now.wall.before(ago)),
-            late: self.schedule.longest_wait(now.elapsed),
-            patience: self.patience(),
-            credentials_refused: self.gate.is_refused(),
-        }
     }
 
     /// What has been decided since the last call.
@@ -239,6 +251,9 @@ impl Watcher {
         if let Some(ending) = self.cut_short {
             return Some(ending);
         }
+        if !self.discovery.is_settled() {
+            return None;
+        }
         match self.settings.mode {
             Mode::Forever => None,
             Mode::UntilDone => (self.fleet.tally().watching == 0).then_some(Ending::Done),
@@ -255,22 +270,30 @@ impl Watcher {
     /// Sends what may be sent now. Gives the time at which to look again; `None` when only an answer can change anything.
     pub fn dispatch(&mut self, now: Now) -> Option<Duration> {
         if self.settings.mode != Mode::Once {
-            return self.send_due(now);
+            return self.send_all(now);
         }
         self.cut_short_once(now);
-        let wake = self.send_due(now);
+        let wake = self.send_all(now);
         match self.patience_ends(now) {
             Some(end) if self.cut_short.is_none() => Some(wake.map_or(end, |wake| wake.min(end))),
             _ => wake,
         }
     }
 
+    /// Pages first: what they find is polled next. They have their share and no more.
+    fn send_all(&mut self, now: Now) -> Option<Duration> {
+        let page = self.send_page(now);
+        let poll = self.send_due(now);
+        page.into_iter().chain(poll).min()
+    }
+
+    fn is_full(&self) -> bool {
+        self.in_flight >= self.settings.poll.max_in_flight.get() || self.committing >= COMMITS_MAX
+    }
+
     fn send_due(&mut self, now: Now) -> Option<Duration> {
         loop {
-            if self.cut_short.is_some()
-                || self.in_flight >= self.settings.poll.max_in_flight.get()
-                || self.committing >= COMMITS_MAX
-            {
+            if self.cut_short.is_some() || self.is_full() {
                 return None;
             }
             let (probe, of) = match self.gate.permit(now.elapsed) {
@@ -312,7 +335,9 @@ impl Watcher {
     fn patience(&self) -> Duration {
         let per_request = self.settings.poll.rate_limit.interval();
         let fleet = u32::try_from(self.fleet.tally().watching).unwrap_or(u32::MAX);
-        per_request.checked_mul(fleet).unwrap_or(Duration::MAX)
+        let turn = per_request.checked_mul(fleet).unwrap_or(Duration::MAX);
+        // Where pages take their share, a turn is longer by a third: two thirds and four thirds are still two.
+        if self.discovery.is_empty() { turn } else { turn / 3 * 2 }
     }
 
     fn send(&mut self, slot: Slot, probe: bool, now: Now) {
@@ -352,7 +377,10 @@ impl Watcher {
             return self.release(sent.slot);
         }
         let subject = subject(sent.slot, watched, now);
-        if watched.fingerprint == Some(fingerprint) {
+        if watched.fingerprint == Some(fingerprint) && watched.look.is_due(now.wall) {
+            self.committing += 1;
+            self.actions.push(Action::Look { sent, subject, fingerprint });
+        } else if watched.fingerprint == Some(fingerprint) {
             if subject.was_not_found {
                 self.write(vec![found_again(&subject.id)]);
             }
@@ -369,8 +397,9 @@ impl Watcher {
         let slot = sent.slot;
         match observed {
             Observed::Trouble(trouble) => self.failed(sent, &trouble, now),
-            Observed::Same { fingerprint } => {
+            Observed::Same { fingerprint, look } => {
                 self.read(sent, now);
+                self.look_at(slot, look);
                 self.unchanged(slot, fingerprint, now);
             }
             Observed::Stale { contradicts } => {
@@ -392,15 +421,17 @@ impl Watcher {
                 self.pass(slot);
                 self.again(slot, self.settings.poll.pace.initial(), now);
             }
-            Observed::Changed { fingerprint, standing, events } => {
+            Observed::Changed { fingerprint, standing, events, look } => {
                 self.read(sent, now);
                 let Some(watched) = self.fleet.get_mut(slot) else { return };
                 debug!(execution = %watched.id, events, "changed");
                 watched.fingerprint = Some(fingerprint);
                 watched.set_interval(self.settings.poll.pace.initial());
+                watched.look = look;
                 self.fleet.set_standing(slot, standing);
+                self.leave_if_over(slot);
                 self.pass(slot);
-                self.again(slot, self.settings.poll.pace.initial(), now);
+                self.again_in_time(slot, self.settings.poll.pace.initial(), now);
             }
         }
     }
@@ -423,6 +454,7 @@ impl Watcher {
             let ids = vec![left.id.clone()];
             self.write(vec![Write::Resume { ids }]);
         }
+        self.leave_if_over(slot);
         self.release(slot);
     }
 
@@ -472,7 +504,13 @@ impl Watcher {
         let wait = watched.interval();
         watched.set_interval(pace.next(wait));
         self.pass(slot);
-        self.again(slot, wait, now);
+        self.again_in_time(slot, wait, now);
+    }
+
+    fn look_at(&mut self, slot: Slot, look: Look) {
+        if let Some(watched) = self.fleet.get_mut(slot) {
+            watched.look = look;
+        }
     }
 
     // --- when again ---
@@ -486,10 +524,21 @@ impl Watcher {
 
     /// Due again after `wait`, spread by jitter.
     fn again(&mut self, slot: Slot, wait: Duration, now: Now) {
-        let Some(watched) = self.fleet.get(slot) else { return };
-        let seed = xxhash_rust::xxh3::xxh3_64_with_seed(watched.id.as_str().as_bytes(), self.polls);
-        let wait = self.settings.poll.pace.jittered(wait, seed);
+        let wait = self.jittered(slot, wait);
         self.again_exactly(slot, wait, now);
+    }
+
+    /// The same, but no later than something may have stayed as it is for too long: only a read can confirm it.
+    fn again_in_time(&mut self, slot: Slot, wait: Duration, now: Now) {
+        let wait = self.jittered(slot, wait);
+        let ahead = self.fleet.get(slot).and_then(|watched| watched.look.ahead(now.wall));
+        self.again_exactly(slot, ahead.map_or(wait, |ahead| wait.min(ahead)), now);
+    }
+
+    fn jittered(&self, slot: Slot, wait: Duration) -> Duration {
+        let Some(watched) = self.fleet.get(slot) else { return wait };
+        let seed = xxhash_rust::xxh3::xxh3_64_with_seed(watched.id.as_str().as_bytes(), self.polls);
+        self.settings.poll.pace.jittered(wait, seed)
     }
 
     fn again_exactly(&mut self, slot: Slot, wait: Duration, now: Now) {

@@ -33,6 +33,9 @@ fn observed(execution: &str, label: &str, sinks: &[&str]) -> Write {
             initial: false,
             is_final: false,
             reason: Some("not-found".into()),
+            waiting_for: None,
+            waiting_since: None,
+            unchanged_since: None,
         },
     };
     Write::Observed(Box::new(Observation {

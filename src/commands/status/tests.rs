@@ -31,6 +31,7 @@ fn step(name: &str, status: StepStatus, told_at: i64) -> RememberedStep {
         entries: BTreeMap::new(),
         told_at: at(told_at),
         disputed: false,
+        reminded: None,
     }
 }
 
@@ -60,6 +61,9 @@ fn observed(id: &str, label: Option<&str>, standing: Standing, steps: Vec<Rememb
             initial: true,
             is_final: false,
             reason: None,
+            waiting_for: None,
+            waiting_since: None,
+            unchanged_since: None,
         },
     };
     let execution_memory = RememberedExecution {

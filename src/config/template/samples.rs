@@ -42,6 +42,15 @@ pub(super) fn all(include_output: bool) -> Vec<Sample> {
             samples.push(sample(&format!("watch.{kind}"), &data));
         }
     }
+    for full in [true, false] {
+        let mut data = watch(full);
+        data.insert("unchangedSince".into(), TIME.into());
+        samples.push(sample("watch.stalled", &data));
+        let mut data = watch(full);
+        data.insert("step".into(), step(full, "waiting", false));
+        data.extend([("waitingFor".into(), "4h".into()), ("waitingSince".into(), TIME.into())]);
+        samples.push(sample("watch.reminder", &data));
+    }
     let mut data = watch(false);
     data.extend([("label".into(), "A test of the sink approvals".into()), ("sequence".into(), 0.into())]);
     samples.push(sample(TEST, &data));
@@ -163,11 +172,19 @@ mod tests {
         for kind in all(false).iter().map(|sample| Kind::from(&*sample.kind)) {
             // A new type breaks this match: it wants a sample above.
             match kind {
-                Kind::Step(_) | Kind::Execution(_) | Kind::Abandoned | Kind::Inconsistent | Kind::Test => {}
+                Kind::Step(_)
+                | Kind::Execution(_)
+                | Kind::Abandoned
+                | Kind::Inconsistent
+                | Kind::Stalled
+                | Kind::Reminder
+                | Kind::Test => {}
                 Kind::Other(kind) => panic!("{kind} is no type"),
             }
         }
         let has = |kind| all(false).iter().any(|sample| Kind::from(&*sample.kind) == kind);
-        assert!(has(Kind::Test) && has(Kind::Abandoned) && has(Kind::Inconsistent));
+        for kind in [Kind::Test, Kind::Abandoned, Kind::Inconsistent, Kind::Stalled, Kind::Reminder] {
+            assert!(has(kind.clone()), "{kind}");
+        }
     }
 }

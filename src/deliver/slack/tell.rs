@@ -95,6 +95,12 @@ pub(super) fn tell(event: &Event, is_over: bool, style: Style) -> Told {
             (BAD, 95, format!("{}: {why}", style.strong("given up")))
         }
         (Kind::Inconsistent, _) => ("⚠️", 60, style.strong("the API contradicts itself")),
+        (Kind::Reminder, Some(step)) if is_over => (QUIET, 12, format!("{} was waiting for a decision", name(step))),
+        (Kind::Reminder, Some(step)) => {
+            ("⏰", 72, format!("{} is still waiting for a decision", style.strong(&name(step))))
+        }
+        (Kind::Stalled, _) if is_over => (QUIET, 12, "nothing had changed for long".into()),
+        (Kind::Stalled, _) => ("💤", 65, style.strong("nothing changes any more")),
         (Kind::Test, _) => ("🧪", 100, format!("{}: this is how events will come", style.strong("a test"))),
         (kind, step) => {
             let kind = quote(&kind.to_string(), 60);
@@ -168,6 +174,13 @@ fn aside(event: &Event, is_over: bool, style: Style) -> Vec<String> {
             if !is_over && so_far >= Duration::from_secs(60) {
                 aside.push(format!("for {} already", plain::duration(so_far)));
             }
+        }
+        (Kind::Reminder | Kind::Stalled, _) => {
+            let since = data.waiting_since.or(data.unchanged_since).unwrap_or(event.timestamp);
+            if !is_over {
+                aside.push(format!("for {}", plain::duration(data.observed_at.since(since))));
+            }
+            aside.push(format!("since {}", style.date(since)));
         }
         (Kind::Step(_), Some(step)) => {
             aside.extend(took(step.started_at, step.completed_at));

@@ -119,6 +119,20 @@ fn examples() -> Vec<(&'static str, Vec<Event>)> {
                 event(5, "step.waiting", "16:04:06", |event| step(event, "human-brand", "human", "16:04:06", None)),
             ],
         ),
+        (
+            "A reminder: somebody is still waited for",
+            vec![event(7, "watch.reminder", "20:04:09", |event| {
+                event.data.step = waiting().data.step;
+                event.data.waiting_for = Some("4h".into());
+                event.data.waiting_since = Some("2026-11-23T16:04:06Z".parse().unwrap());
+            })],
+        ),
+        (
+            "Nothing changes any more",
+            vec![event(8, "watch.stalled", "22:04:09", |event| {
+                event.data.unchanged_since = Some("2026-11-23T16:04:06Z".parse().unwrap());
+            })],
+        ),
         ("A decision", vec![decided(6, "17:20:00", "human-legal", "approve")]),
         ("A rejection", vec![decided(6, "17:20:00", "human-brand", "reject")]),
         ("It failed", vec![failed(), run_failed()]),
@@ -224,6 +238,18 @@ fn the_headline_is_what_matters_most_and_what_has_passed_does_not() {
     );
     assert!(headline(&[failed(), waiting()]).starts_with("🔴 Q2 launch copy — agent-publish failed"));
     assert!(headline(&[failed(), run_failed()]).starts_with("🔴 Q2 launch copy — the run failed"));
+    let nudge = || {
+        event(7, "watch.reminder", "20:04:09", |event| {
+            event.data.step = waiting().data.step;
+            event.data.waiting_since = Some("2026-11-23T16:04:06Z".parse().unwrap());
+        })
+    };
+    let text = |events: &[Event]| Events::read(&events[0].data.execution_id, deliveries(events).iter()).text();
+    let reminded = text(&[waiting(), nudge()]);
+    assert!(reminded.starts_with("⏰ Q2 launch copy — human-legal is still waiting for a decision"), "{reminded}");
+    assert!(reminded.contains("✋ human-legal is waiting"), "a reminder ends no wait: {reminded}");
+    let over = text(&[nudge(), decided(8, "20:05:00", "human-legal", "approve")]);
+    assert!(over.starts_with("✅") && !over.contains("still waiting"), "{over}");
     let over = headline(&[waiting(), decided(6, "17:20:00", "human-legal", "approve")]);
     assert!(
         over.starts_with("✅ Q2 launch copy — human-legal decided: approve"),

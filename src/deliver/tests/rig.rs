@@ -6,7 +6,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -39,8 +39,8 @@ pub(super) fn status(code: u16) -> Answer {
     Answer::Status { code, retry_after: None, extract: None }
 }
 
-pub(super) fn wait(code: u16, retry_after: &str) -> Answer {
-    Answer::Status { code, retry_after: Some(retry_after.into()), extract: None }
+pub(super) fn wait(code: u16, retry_after: Duration) -> Answer {
+    Answer::Status { code, retry_after: Some(retry_after), extract: None }
 }
 
 pub(super) fn refused() -> Answer {
@@ -243,10 +243,21 @@ impl Rig {
     }
 
     pub(super) fn starting(at: &str) -> Self {
+        Self::with(Clock::simulated(at.parse().unwrap()))
+    }
+
+    /// With the milliseconds by which somebody has set the wall clock.
+    pub(super) fn settable() -> (Self, Arc<AtomicI64>) {
+        let set = Arc::<AtomicI64>::default();
+        let start = "2026-11-23T16:00:00Z".parse().unwrap();
+        (Self::with(Clock::settable(start, Arc::clone(&set))), set)
+    }
+
+    fn with(clock: Clock) -> Self {
         let faults = Faults::default();
         let store = Faulty { store: SqliteStore::in_memory().unwrap(), faults: faults.clone() };
         let (tell, notices) = mpsc::channel(16);
-        Self { store: Handle::inline(store), clock: Clock::simulated(at.parse().unwrap()), faults, notices, tell }
+        Self { store: Handle::inline(store), clock, faults, notices, tell }
     }
 
     pub(super) fn start(&self, sinks: Vec<SinkSpec>) -> Dispatcher {
@@ -356,6 +367,10 @@ impl Store for Faulty {
 
     fn roster(&mut self) -> Result<Vec<Known>, StoreError> {
         self.store.roster()
+    }
+
+    fn known(&mut self, ids: &[ExecutionId]) -> Result<Vec<Known>, StoreError> {
+        self.store.known(ids)
     }
 
     fn recall(&mut self, id: &ExecutionId) -> Result<Option<Memory>, StoreError> {

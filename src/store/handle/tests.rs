@@ -63,6 +63,9 @@ impl Store for Fake {
     fn roster(&mut self) -> Result<Vec<Known>, StoreError> {
         unreachable!()
     }
+    fn known(&mut self, _: &[ExecutionId]) -> Result<Vec<Known>, StoreError> {
+        unreachable!()
+    }
     fn recall(&mut self, _: &ExecutionId) -> Result<Option<Memory>, StoreError> {
         unreachable!()
     }

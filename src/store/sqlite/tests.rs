@@ -48,6 +48,9 @@ pub(in crate::store) fn event(execution: &ExecutionId, sequence: u64, now: Time)
             initial: false,
             is_final: false,
             reason: None,
+            waiting_for: None,
+            waiting_since: None,
+            unchanged_since: None,
         },
     }
 }
