@@ -50,6 +50,10 @@ pub struct Cli {
     #[arg(long)]
     pub once: bool,
 
+    /// With --once: write metrics of the pass here, for node_exporter's textfile collector
+    #[arg(long, value_name = "FILE", requires = "once", hide_short_help = true)]
+    pub metrics_file: Option<PathBuf>,
+
     /// Give up watching after this long, such as 90s or 2h (exit 12)
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
@@ -95,6 +99,7 @@ impl Cli {
             (!self.ids.is_empty(), "an EXECUTION_ID before it"),
             (self.watch_file.is_some() && !checks, "--watch-file"),
             (self.once, "--once"),
+            (self.metrics_file.is_some(), "--metrics-file"),
             (self.timeout.is_some(), "--timeout"),
             (self.exit_status, "--exit-status"),
             (self.output.is_some(), "--output"),

@@ -19,7 +19,7 @@
 //! | language | [`event`], [`route`] |
 //! | memory | [`store`] |
 //! | the two wings | [`watch`] and [`deliver`]; they meet only at the store and never name each other |
-//! | the house | [`daemon`], [`commands`], with [`cli`], [`lifecycle`], [`logging`], [`systemd`] |
+//! | the house | [`daemon`], [`commands`], [`server`], with [`cli`], [`lifecycle`], [`logging`], [`meters`], [`systemd`] |
 //!
 //! # What is guaranteed
 //!
@@ -46,9 +46,11 @@ pub mod exit;
 pub mod http;
 pub mod lifecycle;
 pub mod logging;
+pub mod meters;
 pub mod pace;
 pub mod plain;
 pub mod route;
+pub mod server;
 pub mod store;
 pub mod systemd;
 pub mod velt;

@@ -72,7 +72,7 @@ pub(super) fn run(given: &Given, environment: &Environment, out: &mut impl Write
 
 fn settings(config: &Config, environment: &Environment, out: &mut impl Write) -> std::io::Result<()> {
     let say = plain::duration;
-    let Config { api, poll, state, watch, remind, heartbeat, log, daemon, .. } = config;
+    let Config { api, poll, state, watch, remind, heartbeat, http, log, daemon, .. } = config;
     writeln!(out, "api.url         {}", api.url)?;
     writeln!(out, "api.api_key     set, {}", api.api_key.describe())?;
     writeln!(out, "api.auth_token  set, {}", api.auth_token.describe())?;
@@ -109,6 +109,11 @@ fn settings(config: &Config, environment: &Environment, out: &mut impl Write) ->
             writeln!(out, "state           {}, kept for {}", path.display(), say(state.retention))
         }
     }?;
+    match http.listen {
+        None => writeln!(out, "http            off")?,
+        Some(listen) if http.allowed_hosts.is_empty() => writeln!(out, "http            {listen}")?,
+        Some(listen) => writeln!(out, "http            {listen}, also as {}", http.allowed_hosts.join(", "))?,
+    }
     writeln!(out, "log             {}; shutdown_grace {}", log.level, say(daemon.shutdown_grace))
 }
 

@@ -12,7 +12,7 @@ use wildmatch::WildMatch;
 
 use super::{
     Api, Config, Daemon, Dialect, Log, LogFormat, Poll, Rate, Retry, SecretSource, Signing, Sink, SinkKind, State,
-    StatePath, StdoutFormat, Watch, Webhook, WebhookFormat, attention, body, discover,
+    StatePath, StdoutFormat, Watch, Webhook, WebhookFormat, attention, body, discover, http,
     reader::{Entry, Found, Report, Table},
     secret::Environment,
 };
@@ -159,6 +159,10 @@ impl Surroundings<'_> {
         let remind = attention::remind(&root);
         let heartbeat = self.heartbeat(&root, &mut inline_secrets, &mut warnings);
 
+        let table = root.table("http");
+        let http = http::http(&table, &mut warnings);
+        table.finish();
+
         let table = root.table("log");
         let log = Log {
             level: table.text("level").map_or_else(
@@ -186,7 +190,7 @@ impl Surroundings<'_> {
         table.finish();
         root.finish();
         Parsed {
-            config: Config { api, watch, poll, state, sinks, remind, heartbeat, log, daemon, discover },
+            config: Config { api, watch, poll, state, sinks, remind, heartbeat, http, log, daemon, discover },
             api_key,
             auth_token,
             state_path,

@@ -118,6 +118,7 @@ pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigEr
             state: State { path: config.state.path, ..defaults.state },
             remind: defaults.remind,
             heartbeat: defaults.heartbeat,
+            http: defaults.http,
             log: defaults.log,
             daemon: defaults.daemon,
             discover: defaults.discover,

@@ -5,6 +5,7 @@ mod attention;
 mod body;
 mod discover;
 mod file;
+mod http;
 mod key;
 mod load;
 mod reader;
@@ -12,6 +13,7 @@ pub mod secret;
 mod template;
 
 pub use file::{check_webhook_url, is_loopback};
+pub use http::Http;
 pub use key::{Dialect, KeyError};
 pub use load::{ConfigErrors, Given, Loaded, Output, load, sinks, state_path};
 pub use reader::{Problem, nearest, parse_duration};
@@ -40,6 +42,7 @@ pub struct Config {
     /// How long a person is waited for before somebody is reminded: the smallest first, each once.
     pub remind: Vec<Threshold>,
     pub heartbeat: Option<Heartbeat>,
+    pub http: Http,
     pub log: Log,
     pub daemon: Daemon,
     pub discover: Vec<Discover>,

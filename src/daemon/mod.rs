@@ -9,8 +9,9 @@ mod parts;
 mod reload;
 mod sinks;
 pub mod socket;
+mod window;
 
-use std::{io, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{
@@ -31,6 +32,7 @@ use self::{
     parts::{settings, world},
     sinks::Stream,
     socket::Socket,
+    window::Window,
 };
 use crate::{
     cli::{Cli, IdArgument},
@@ -39,6 +41,8 @@ use crate::{
     deliver::{self, Dispatcher, Notice},
     exit::Exit,
     lifecycle::{Signals, Stop, Wish},
+    meters::Meters,
+    server::Listener,
     store::{Access, Handle, SqliteStore, StoreError},
     systemd,
     watch::{
@@ -59,12 +63,15 @@ pub struct Order {
     mode: Mode,
     timeout: Option<Duration>,
     exit_status: bool,
+    /// Where a pass writes its metrics.
+    metrics_file: Option<PathBuf>,
 }
 
 impl Order {
     pub fn new(cli: &Cli, ids: Vec<Entry>, given: Given, loaded: Loaded, environment: Environment) -> Self {
         let mode = mode(cli.once, &loaded.config);
-        Self { ids, given, environment, mode, timeout: cli.timeout, exit_status: cli.exit_status, loaded }
+        let metrics_file = cli.metrics_file.clone();
+        Self { ids, given, environment, mode, timeout: cli.timeout, exit_status: cli.exit_status, metrics_file, loaded }
     }
 }
 
@@ -151,8 +158,12 @@ const LIFE_SIGN: Duration = Duration::from_secs(5);
 /// Runs until it is over; the exit code says how it went.
 pub async fn run(order: Order, store: SqliteStore) -> Result<Exit, Failure> {
     let signals = Signals::new()?;
-    let (handle, thread) = Handle::spawn(store)?;
-    let exit = life(order, handle, signals).await;
+    let clock = Clock::system();
+    let listener = window::listen(&order)?;
+    let meters = window::meters(&order, &clock);
+    let (handle, thread) = Handle::spawn_seen(store, meters.as_ref().map(Meters::witness))?;
+    let parts = Parts { handle, clock, meters, listener };
+    let exit = life(order, parts, signals).await;
     // With the last handle gone the thread closes the state: the log goes into the file, and the file alone is the whole state.
     let closed = tokio::task::spawn_blocking(move || thread.join());
     if timeout(LAST_CLOSE, closed).await.is_err() {
@@ -161,11 +172,20 @@ pub async fn run(order: Order, store: SqliteStore) -> Result<Exit, Failure> {
     exit
 }
 
+/// What is there before the rest.
+struct Parts {
+    handle: Handle,
+    clock: Clock,
+    /// `None` where nobody will ask.
+    meters: Option<Arc<Meters>>,
+    listener: Option<Listener>,
+}
+
 /// From the first look at the list to the exit code.
-async fn life(order: Order, handle: Handle, signals: Signals) -> Result<Exit, Failure> {
+async fn life(order: Order, parts: Parts, signals: Signals) -> Result<Exit, Failure> {
+    let Parts { handle, clock, meters, listener } = parts;
     // A service waits for a full disk to have room again; a pass has an end.
     let handle = if order.mode == Mode::Once { handle.impatient(ONCE_INSISTS) } else { handle };
-    let clock = Clock::system();
     let mut lister = Lister::new(&order.ids, &order.loaded.config);
     let mut entries = lister.open().await?;
     if order.mode != Mode::Forever && lister.is_unsettled() {
@@ -177,7 +197,7 @@ async fn life(order: Order, handle: Handle, signals: Signals) -> Result<Exit, Fa
     let (commands, inbox) = mpsc::channel(16);
     let stop = CancellationToken::new();
     let (started, is_started) = watch::channel(false);
-    let world = world(&order.loaded.config, &order.environment, handle.clone(), clock.clone())?;
+    let world = world(&order.loaded.config, &order.environment, handle.clone(), clock.clone(), meters.as_ref())?;
     let settings = settings(&order.loaded.config, order.mode);
     let watching = tokio::spawn(watching::run(world, settings, inbox, stop.clone(), started));
     tell(&commands, Command::List(entries)).await;
@@ -189,9 +209,11 @@ async fn life(order: Order, handle: Handle, signals: Signals) -> Result<Exit, Fa
     // One pass delivers when it has read: see `deliver_once`.
     let dispatcher =
         (order.mode != Mode::Once).then(|| Dispatcher::start(specs.clone(), handle.clone(), clock.clone(), notices));
+    let look = window::Look { commands: &commands, store: &handle, started: &is_started, clock: &clock };
+    let window = Window::open(&order, meters, listener, dispatcher.as_ref(), &look)?;
     let socket = dispatcher.as_ref().and_then(|dispatcher| {
         let asker = Asker::new(commands.clone(), dispatcher.summaries(), &clock);
-        listen(&order.loaded.config.state.path, asker)
+        Socket::beside(&order.loaded.config.state.path, asker)
     });
     let daemon = Daemon {
         _socket: socket,
@@ -215,6 +237,7 @@ async fn life(order: Order, handle: Handle, signals: Signals) -> Result<Exit, Fa
         last_status: None,
         last_prune: None,
         last_alive: Instant::now(),
+        window,
     };
     daemon.live().await
 }
@@ -243,6 +266,7 @@ struct Daemon {
     last_status: Option<Instant>,
     last_prune: Option<Instant>,
     last_alive: Instant,
+    window: Window,
 }
 
 /// Why a life ends.
@@ -453,6 +477,7 @@ impl Daemon {
         let grace = self.order.loaded.config.daemon.shutdown_grace;
         let deadline = Instant::now() + grace;
         systemd::stopping(&self.status_line());
+        self.window.stopping();
         let (ended, cause) = match why {
             Why::Over(ended) => (Some(ended), None),
             Why::Signal(stop) => {
@@ -470,7 +495,8 @@ impl Daemon {
             }
         };
         self.stop.cancel();
-        let Self { watching, dispatcher, specs, store, clock, mut signals, report, order, .. } = self;
+        let Self { watching, dispatcher, specs, store, clock, mut signals, report, order, window, .. } = self;
+        let (state, mut sinks) = (store.clone(), vec![]);
         let close = close(watching, ended, deadline, async |by_itself| match dispatcher {
             // One pass: each due delivery is tried once. Told to stop, it has what is left of the grace.
             None => {
@@ -480,7 +506,9 @@ impl Daemon {
                 if cause.is_some() {
                     stop.cancel();
                 }
-                deliver::once(specs, store, clock, grace, stop).await.into()
+                let once = deliver::once(specs, store, clock, grace, stop).await;
+                sinks.clone_from(&once.sinks);
+                once.into()
             }
             Some(dispatcher) => deliver(dispatcher, by_itself, cause, deadline).await,
         });
@@ -493,28 +521,30 @@ impl Daemon {
                 return Ok(end::signalled(stop));
             }
         };
-        match closed {
-            Ok((ended, delivered)) => {
-                let exit = verdict(&end::Course {
-                    ending: ended.as_ref().map(|ended| ended.ending),
-                    tally: ended.map_or(report.tally, |ended| ended.report.tally),
-                    cause,
-                    mode: order.mode,
-                    exit_status: order.exit_status,
-                    timeout: order.timeout.is_some(),
-                    delivered,
-                });
-                if let Some(config) = order.loaded.config.heartbeat.filter(|_| order.mode == Mode::Once) {
-                    tokio::select! {
-                        biased;
-                        _ = second(&mut signals, true) => {}
-                        () = heartbeat::once(&config, &order.environment, exit) => {}
-                    }
-                }
-                Ok(exit)
+        let (ended, delivered) = match closed {
+            Ok(closed) => closed,
+            Err(lost) => return Ok(lose(&lost)),
+        };
+        let last = ended.as_ref().map_or(report, |ended| ended.report);
+        let exit = verdict(&end::Course {
+            ending: ended.map(|ended| ended.ending),
+            tally: last.tally,
+            cause,
+            mode: order.mode,
+            exit_status: order.exit_status,
+            timeout: order.timeout.is_some(),
+            delivered,
+        });
+        if let Some(config) = order.loaded.config.heartbeat.as_ref().filter(|_| order.mode == Mode::Once) {
+            tokio::select! {
+                biased;
+                _ = second(&mut signals, true) => {}
+                () = heartbeat::once(config, &order.environment, exit) => {}
             }
-            Err(lost) => Ok(lose(&lost)),
         }
+        let written = window.close(&order, last, sinks, &state).await;
+        // What was asked for and could not be done is told where nothing worse is.
+        Ok(if exit == Exit::Done && !written { Exit::Unexpected } else { exit })
     }
 }
 
@@ -529,22 +559,6 @@ async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// The socket beside the state. Without one, only `status` knows less.
-fn listen(state: &StatePath, asker: Asker) -> Option<Socket> {
-    let StatePath::File(state) = state else { return None };
-    let path = socket::path(state);
-    match Socket::open(path.clone(), asker) {
-        Ok(socket) => Some(socket),
-        Err(error) => {
-            info!(
-                "`velt-watch status` will show what the state knows, and no more: no socket at {}: {error}",
-                path.display()
-            );
-            None
-        }
     }
 }
 

@@ -8,8 +8,8 @@ use tokio::{
 };
 
 use super::{
-    Notice, Printed, Printing, Way, acts::store_pause, body, failing, failing::Failing, order::Orders, order::Phase,
-    status::SinkState, text, worker::World,
+    Notice, Printed, Printing, Reason, Way, acts::store_pause, body, failing, failing::Failing, order::Orders,
+    order::Phase, status::SinkState, text, worker::World,
 };
 use crate::{
     config::StdoutFormat,
@@ -110,6 +110,7 @@ impl Printer {
             status.failing_since.get_or_insert(since);
             status.last_answer = Some(answer);
             status.not_accepted += 1;
+            status.failures.add(Reason::Other);
             status.failed_attempts += 1;
             status.in_flight = 0;
         });
@@ -168,6 +169,7 @@ impl Printer {
         let count = done.len() as u64;
         self.board(|status| {
             status.accepted += count;
+            status.delivered += count;
             status.pending = status.pending.saturating_sub(count);
             status.in_flight = 0;
         });

@@ -23,7 +23,7 @@ use crate::{
     velt::model::ExecutionId,
 };
 
-pub use commits::Commits;
+pub use commits::{Commits, Witness};
 pub use handle::Handle;
 pub use memory::Memory;
 pub use parcel::{Form, Parcel};

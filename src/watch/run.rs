@@ -15,8 +15,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub use super::watcher::Report;
 use super::{
-    fleet::Tally,
     list::Entry,
     observe::{self, Observed, Subject},
     outlook::{Outlook, Scope},
@@ -80,16 +80,6 @@ pub enum Command {
 pub struct Reconfigured {
     pub settings: Settings,
     pub world: World,
-}
-
-/// Where everything stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Report {
-    pub tally: Tally,
-    pub in_trouble: usize,
-    pub backlog: usize,
-    /// What is known is about as new as the pace allows.
-    pub fresh: bool,
 }
 
 /// How the watch ended, and where everything stood.
@@ -227,13 +217,10 @@ impl Task {
         Now { elapsed: self.world.clock.elapsed(), wall: self.world.clock.now() }
     }
 
-    fn report(&self) -> Report {
-        Report {
-            tally: self.watcher.tally(),
-            in_trouble: self.watcher.in_trouble(),
-            backlog: self.watcher.backlog(),
-            fresh: self.listed && self.watcher.is_fresh(self.now()),
-        }
+    fn report(&mut self) -> Report {
+        let now = self.now();
+        let report = self.watcher.report(now);
+        Report { fresh: self.listed && report.fresh, ..report }
     }
 
     fn told(&mut self, command: Command) {

@@ -6,6 +6,7 @@ mod again;
 mod listing;
 mod outlook;
 mod paging;
+mod report;
 mod setbacks;
 mod streams;
 
@@ -42,6 +43,7 @@ use crate::{
 };
 
 pub use paging::Asked;
+pub use report::Report;
 
 /// When the watching is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,9 +85,6 @@ pub enum Ending {
 /// One pass tries a read that fails in passing this often again, within this time.
 const ONCE_RETRIES: u32 = 3;
 const ONCE_PATIENCE: Duration = Duration::from_secs(20);
-
-/// An answer may take its time: a read is not old before this, however fast the pace is.
-const FRESH_FOR: Duration = Duration::from_secs(10);
 
 /// So many commits may wait for a store that fails; then polling waits too, since each of them holds a snapshot.
 const COMMITS_MAX: usize = 1024;
@@ -261,17 +260,6 @@ impl Watcher {
 
     pub fn backlog(&self) -> usize {
         self.schedule.backlog()
-    }
-
-    /// Whether somebody was read about as lately as the pace allows, and nobody waits for their turn for much longer than the budget
-    /// makes them; an empty fleet is.
-    pub fn is_fresh(&self, now: Now) -> bool {
-        let watching = self.fleet.tally().watching;
-        let slack = (self.settings.poll.pace.max() * 2).max(FRESH_FOR);
-        let per_request = self.settings.poll.rate_limit.interval();
-        let read = self.any_read && now.elapsed.saturating_sub(self.last_success) <= slack.saturating_add(per_request);
-        let late = self.schedule.latest(now.elapsed) <= slack.saturating_add(self.patience().saturating_mul(2));
-        watching == 0 || (read && late)
     }
 
     /// What has been decided since the last call.

@@ -6,7 +6,7 @@ use super::{Desk, Door};
 use crate::{
     clock::Time,
     deliver::{
-        Sending, Verdict,
+        Reason, Sending, Verdict,
         acts::{Fate, Then, Tried},
         failing::{self, Recovered, Tell},
         judge::{Words, judge},
@@ -23,6 +23,9 @@ impl Desk {
         self.attempts -= 1;
         let (wall, now) = (self.clock.now(), self.clock.elapsed());
         let judged = judge(&came);
+        if judged.verdict != Verdict::Accepted {
+            self.board.update(&self.name, |status| status.failures.add(Reason::of(&came)));
+        }
         let answer = judged.answer;
         match judged.verdict {
             Verdict::Accepted => {
@@ -36,6 +39,7 @@ impl Desk {
                 let recovered = failing::accepted(&mut self.failing, started, now);
                 self.board.update(&self.name, |status| {
                     status.accepted += 1;
+                    status.delivered += parcel.count() as u64;
                     parcel.ids().into_iter().for_each(|id| status.unaccepted.accepted(id));
                     if recovered.is_some() {
                         status.failing_since = None;
