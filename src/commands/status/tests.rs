@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{
     daemon::outlook::Daemon,
-    deliver::{SinkState, SinkSummary},
+    deliver::{Failures, SinkState, SinkSummary},
     event::{Data, Event, EventId, Kind},
     store::{Abandoned, Outcome},
     store::{
@@ -180,7 +180,9 @@ fn daemon() -> Outlook {
         last_answer: None,
         next_attempt_at: failing.then(|| at(NOW + 42_000)),
         accepted: 9,
+        delivered: 9,
         not_accepted: 0,
+        failures: Failures::default(),
         dead: 0,
         attempted_not_accepted: failing,
     };
