@@ -1,6 +1,6 @@
 //! What only a running daemon knows, from both wings: how polling goes, whose turn comes when, how each sink is doing.
 //!
-//! For the terminal, the status page and `status`. Nobody here asks the state, and nobody waits for long.
+//! For `status` and whatever else shows a running watch. Nobody here asks the state, and nobody waits for long.
 
 use std::{fmt, sync::Arc, time::Duration};
 
