@@ -34,6 +34,15 @@
 //! 8. No more requests than the budget, whatever happens; every request counts.
 //! 9. Credentials go to `api.url` and nowhere else; no secret is printed, logged or stored.
 //! 10. A state that is damaged, foreign or newer is refused and left as it is.
+//!
+//! 1 to 5, 7 and 8 are proven by simulation (`simulation/`): hours of watching in milliseconds, with faults at every seam and a death
+//! between any two steps, read by a checker that knows the truth and shares no code with what it checks.
+//!
+//! ```text
+//! cargo run --profile simulation -p velt-watch-simulation -- --seeds 2000   # any number; the gate runs so many
+//! cargo run --profile simulation -p velt-watch-simulation -- --seed 1234    # one again, with its trace
+//! simulation/planted/run                                                    # plants bugs, and tells what finds them
+//! ```
 
 pub mod cli;
 pub mod clock;

@@ -379,7 +379,14 @@ impl<'a> Delivered<'a> {
             DeadReason::SinkRemoved => false,
         };
         if !truly {
-            return Err(format!("{} is a dead letter as {}: {item:?}", item.id, reason.as_str()));
+            let last = item.last.as_ref().map(|(got, _)| got);
+            return Err(format!(
+                "sink {sink}: {} is a dead letter as {}, {:?} after its read; {} attempts failed, the last with {last:?}",
+                item.id,
+                reason.as_str(),
+                at - read,
+                item.failed
+            ));
         }
         item.leave(Fate::Dead, at)
     }
