@@ -15,7 +15,7 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
@@ -417,12 +417,7 @@ impl Daemon {
 
     /// Asks the watcher where everything stands; false when it does not answer.
     async fn ask_report(&mut self) -> bool {
-        let (answer, answered) = oneshot::channel();
-        let asked = async {
-            self.commands.send(Command::Report(answer)).await.ok()?;
-            answered.await.ok()
-        };
-        let report = timeout(LIFE_SIGN, asked).await.ok().flatten();
+        let report = watching::ask(&self.commands, Command::Report, LIFE_SIGN).await;
         if let Some(report) = report {
             self.report = report;
         }

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::timeout,
 };
 
@@ -13,7 +13,7 @@ use crate::{
     deliver::SinkSummary,
     meters::{Meters, Sample, SinkSample},
     store::{Handle, Queue, StoreError},
-    watch::run::{Command, Report},
+    watch::run::{self, Command, Report},
 };
 
 /// An answer that takes longer is none.
@@ -51,12 +51,7 @@ impl std::fmt::Debug for Source {
 impl Source {
     /// A turn of the watch loop, and where everything stands; `None` without a sign of life.
     pub async fn report(&self) -> Option<Report> {
-        let (answer, answered) = oneshot::channel();
-        let asked = async {
-            self.commands.send(Command::Report(answer)).await.ok()?;
-            answered.await.ok()
-        };
-        timeout(PATIENCE, asked).await.ok().flatten()
+        run::ask(&self.commands, Command::Report, PATIENCE).await
     }
 
     /// Why the state does not answer, if it does not. One that fails in passing (a full disk) is waited out elsewhere, and answers.

@@ -151,6 +151,18 @@ pub async fn commit(
     Ok(observed)
 }
 
+/// Asks the API, where there is something to ask it with.
+pub async fn ask(
+    question: &Question,
+    fetch: &dyn Fetch,
+    credentials: Option<&Credentials>,
+) -> Result<Answer, Transport> {
+    match credentials {
+        Some(credentials) => fetch.ask(question, credentials).await,
+        None => Err(Transport::Other("there are no credentials to send".into())),
+    }
+}
+
 /// Asks for the page of `id`'s stream after `since`.
 pub async fn page(
     id: &ExecutionId,
@@ -158,11 +170,8 @@ pub async fn page(
     fetch: &dyn Fetch,
     credentials: Option<&Credentials>,
 ) -> Result<EventsPage, Trouble> {
-    let Some(credentials) = credentials else {
-        return Err(Transport::Other("there are no credentials to send".into()).into());
-    };
     let question = Question::Events { id: id.clone(), since };
-    let answer = fetch.ask(&question, credentials).await?;
+    let answer = ask(&question, fetch, credentials).await?;
     match judge(&answer) {
         Some(trouble) => Err(trouble),
         None => read_events(id, since, &answer),

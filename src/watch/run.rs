@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use secrecy::ExposeSecret;
@@ -10,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
-    time::sleep_until,
+    time::{sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -74,6 +75,20 @@ pub enum Command {
     Report(oneshot::Sender<Report>),
     /// Somebody wants to know more, of some executions.
     Outlook(Scope, oneshot::Sender<Outlook>),
+}
+
+/// Asks a running watch something that it answers; `None` where it has ended, or has not answered within this time.
+pub async fn ask<T>(
+    commands: &mpsc::Sender<Command>,
+    question: impl FnOnce(oneshot::Sender<T>) -> Command,
+    within: Duration,
+) -> Option<T> {
+    let (answer, answered) = oneshot::channel();
+    let asked = async {
+        commands.send(question(answer)).await.ok()?;
+        answered.await.ok()
+    };
+    timeout(within, asked).await.ok().flatten()
 }
 
 #[derive(Debug)]
@@ -181,8 +196,6 @@ pub async fn run(
 
 /// The note that tells whether credentials and API are those of the last run.
 const ASKER: &str = "asker";
-
-const NO_CREDENTIALS: &str = "there are no credentials to send";
 
 /// Who asks whom, hashed with the state's own salt: tells a change over restarts and gives nothing away.
 async fn asker(store: &Handle, origin: &str, credentials: Option<&Credentials>) -> Result<String, StoreError> {
@@ -318,10 +331,7 @@ impl Task {
                     let credentials = self.credentials.clone();
                     let question = Question::Execution(id);
                     self.under_way.spawn(async move {
-                        let result = match credentials {
-                            Some(credentials) => fetch.ask(&question, &credentials).await,
-                            None => Err(Transport::Other(NO_CREDENTIALS.into())),
-                        };
+                        let result = observe::ask(&question, &*fetch, credentials.as_deref()).await;
                         let result = result.map(|answer| {
                             let fingerprint = Fingerprint(xxhash_rust::xxh3::xxh3_64(&answer.body));
                             (answer, fingerprint)
@@ -332,11 +342,9 @@ impl Task {
                 Action::Page { mut asked, listing } => {
                     self.watcher.stamp_page(&mut asked);
                     let (fetch, credentials) = (Arc::clone(&self.world.fetch), self.credentials.clone());
+                    let question = Question::List(listing);
                     self.under_way.spawn(async move {
-                        let result = match credentials {
-                            Some(credentials) => fetch.ask(&Question::List(listing), &credentials).await,
-                            None => Err(Transport::Other(NO_CREDENTIALS.into())),
-                        };
+                        let result = observe::ask(&question, &*fetch, credentials.as_deref()).await;
                         Ok(Done::Paged(asked, result))
                     });
                 }
