@@ -44,7 +44,7 @@ impl Place {
     fn with(&self, key: &str, value: &str) -> String {
         let same = |needed: &str| key == needed || (needed == "url" && key.starts_with("url_"));
         let needed = self.needed.iter().filter(|(needed, _)| !same(needed));
-        let needed: String = needed.map(|(key, value)| format!("{key} = {value}\n")).collect();
+        let needed: String = needed.flat_map(|(key, value)| [*key, " = ", *value, "\n"]).collect();
         let line = if value.is_empty() { String::new() } else { format!("{key} = {value}\n") };
         format!("{}{}\n{line}{needed}", self.before, self.header)
     }
@@ -239,7 +239,7 @@ fn the_reference_states_the_true_ranges() {
                 }
                 continue;
             }
-            match (&*row.range.replace('`', "").split(' ').next().unwrap(), &*bounds) {
+            match (row.range.split(' ').next().unwrap(), &*bounds) {
                 ("above", [low]) => {
                     let (value, unit) = number(low).unwrap();
                     assert!(place.refuses(key, &quoted(value, unit)), "{told}: {low} is taken");
@@ -316,7 +316,8 @@ fn every_configuration_in_the_documentation_loads() {
             match read(&text, &environment) {
                 Ok(_) => count += 1,
                 Err(problems) => {
-                    panic!("{}: {}", block.place, problems.iter().map(|p| format!("{p}\n")).collect::<String>())
+                    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                    panic!("{}: {}", block.place, problems.join("\n"));
                 }
             }
         }
