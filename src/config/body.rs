@@ -162,4 +162,16 @@ mod tests {
         );
         assert!(load(&text.replace("false", "true")).is_ok());
     }
+
+    #[test]
+    fn the_documented_configuration_loads() {
+        const DOCUMENT: &str = include_str!("../../docs/webhooks-velt.md");
+        let text = DOCUMENT.split("```toml\n").nth(1).unwrap().split_once("```").unwrap().0;
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, "raw text\n").unwrap();
+        let text = text.replace("/run/secrets/velt-webhook", &secret.display().to_string());
+        let sink = load(&text).unwrap().remove(0);
+        assert!(sink.filter.pushes && !sink.filter.include_output);
+    }
 }
