@@ -19,7 +19,7 @@ use crate::{
     plain::escape,
     route::SinkName,
     store::{Access, Delivery, DeliveryId, Store, StoreError, Write},
-    velt::model::ExecutionId,
+    velt::{model::ExecutionId, push::Push},
 };
 
 /// Whose event the sample is.
@@ -45,7 +45,8 @@ pub(super) fn run(
     let tried = runtime.block_on(async {
         let clock = Clock::system();
         let SinkSpec { way, .. } = daemon::sink(sink, environment, &clock)?;
-        let sample = sample(name, clock.now(), &unique());
+        let mut sample = sample(name, clock.now(), &unique());
+        sample.push = sink.filter.pushes.then(|| pushed(&sample, clock.now()));
         Ok::<_, Failure>(deliver::attempt(&way, &sample).await)
     });
     // A look-up of a name that hangs must not hold the process.
@@ -144,10 +145,26 @@ pub(super) fn sample(sink: &SinkName, now: Time, unique: &str) -> Delivery {
         json: event.to_json().into(),
         event_id: event.id,
         output: None,
+        push: None,
         attempts: 0,
         enqueued_at: now,
         due_at: now,
     }
+}
+
+/// The sample, as if the engine's stream had told it.
+fn pushed(sample: &Delivery, now: Time) -> Box<str> {
+    let push = Push {
+        execution_id: sample.execution.clone(),
+        event_id: sample.event_id.as_str().into(),
+        seq: 0,
+        kind: Kind::Test.to_string().into(),
+        step_id: None,
+        timestamp: now.as_millis(),
+        correlation_id: None,
+        data: None,
+    };
+    push.to_json().into()
 }
 
 #[cfg(test)]

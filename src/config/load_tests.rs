@@ -162,7 +162,7 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
         (
             with("url = \"https://h/\"\nformat = \"xml\""),
             "5:10",
-            &["sink[0].format", "\"json\", \"slack\", \"cloudevents\", \"template\""],
+            &["sink[0].format", "\"json\", \"slack\", \"cloudevents\", \"template\", \"velt\""],
         ),
         (
             with("url = \"https://h/\"\nformat = \"slack\"\ninclude_output = true"),
