@@ -7,9 +7,12 @@ use clap::{Command, CommandFactory};
 use serde_json::Value;
 use velt_watch::{
     cli::Cli,
-    event::{Data, ENGINE_FACTS, Engine, Event, EventId, ExecutionFacts, Kind, StepCounts, StepFacts},
+    event::{Data, Engine, Event, EventId, ExecutionFacts, Kind, StepCounts, StepFacts},
     exit::Exit,
-    velt::model::{ExecutionStatus, Failure, StepStatus},
+    velt::{
+        model::{ExecutionStatus, Failure, StepStatus},
+        push::ENGINE_FACTS,
+    },
 };
 
 use crate::page::{Page, code, root};
