@@ -111,12 +111,12 @@ fn unique() -> String {
 
 /// What `sink` is tried with: a new event each time.
 pub(super) fn sample(sink: &Sink, now: Time) -> Delivery {
-    let mut sample = event(&sink.name, now, &unique());
+    let mut sample = watch_test(&sink.name, now, &unique());
     sample.push = sink.filter.pushes.then(|| pushed(&sample, now));
     sample
 }
 
-fn event(sink: &SinkName, now: Time, unique: &str) -> Delivery {
+fn watch_test(sink: &SinkName, now: Time, unique: &str) -> Delivery {
     let execution: ExecutionId = EXECUTION.parse().expect("it is within an ID's alphabet");
     let event = Event {
         id: EventId::new(&execution, Some(unique), &Kind::Test, 1),
@@ -179,11 +179,11 @@ mod tests {
     #[test]
     fn the_sample_is_an_event_like_any_other_and_a_new_one_each_time() {
         let now = "2026-11-23T16:04:06.115Z".parse().unwrap();
-        let delivery = event(&"approvals".into(), now, "1");
+        let delivery = watch_test(&"approvals".into(), now, "1");
         let event: Event = serde_json::from_str(&delivery.json).unwrap();
         assert_eq!(event.to_json(), &*delivery.json);
         assert_eq!((event.kind, event.data.sequence, event.id), (Kind::Test, 0, delivery.event_id.clone()));
-        assert_ne!(event(&"approvals".into(), now, "2").event_id, delivery.event_id);
+        assert_ne!(watch_test(&"approvals".into(), now, "2").event_id, delivery.event_id);
         assert_ne!(unique(), unique());
     }
 
