@@ -19,7 +19,8 @@
 //! | language | [`event`], [`route`] |
 //! | memory | [`store`] |
 //! | the two wings | [`watch`] and [`deliver`]; they meet only at the store and never name each other |
-//! | the house | [`daemon`], [`commands`], [`server`], with [`cli`], [`lifecycle`], [`logging`], [`meters`], [`systemd`] |
+//! | what there is to say | [`overview`]: for people, from the state and the running daemon |
+//! | the house | [`daemon`], [`commands`], [`server`], with [`cli`], [`health`], [`lifecycle`], [`logging`], [`meters`], [`systemd`] |
 //!
 //! # What is guaranteed
 //!
@@ -52,10 +53,12 @@ pub mod daemon;
 pub mod deliver;
 pub mod event;
 pub mod exit;
+pub mod health;
 pub mod http;
 pub mod lifecycle;
 pub mod logging;
 pub mod meters;
+pub mod overview;
 pub mod pace;
 pub mod plain;
 pub mod route;

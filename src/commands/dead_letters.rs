@@ -71,6 +71,7 @@ fn meant(filter: &LettersFilter, now: Time) -> DeadFilter {
         sink: filter.sink.clone(),
         execution: filter.execution.clone(),
         died_before: filter.older_than.map(before),
+        latest: None,
     }
 }
 

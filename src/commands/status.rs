@@ -4,9 +4,7 @@
 //! However many executions there are, what people read stays short; what programs read is whole.
 
 mod document;
-mod live;
 mod one;
-mod sinks;
 mod text;
 
 pub(super) use self::one::style;
@@ -18,22 +16,21 @@ use std::{fmt, io};
 
 use wildmatch::WildMatch;
 
-use self::{
-    document::{Document, Execution},
-    live::Live,
-    text::Text,
-};
+use self::{document::Document, text::Text};
 use crate::{
     cli::StatusArguments,
     clock::Time,
     config::nearest,
-    daemon::{
-        Failure,
+    daemon::Failure,
+    overview::{
+        execution::{Execution, Undelivered},
+        live::Live,
         outlook::{Outlook, Scope},
+        sinks,
     },
     plain::{escape, escape_json},
     route::SinkName,
-    store::{OutboxFilter, Standing, Store, Undelivered},
+    store::{self, OutboxFilter, Store},
     velt::model::ExecutionId,
 };
 
@@ -122,7 +119,7 @@ fn everything(
 /// Whether an execution is of a kind that was asked for.
 fn is_asked_for(execution: &Execution<'_>, live: &Live, asked: &StatusArguments) -> bool {
     (asked.waiting && execution.waits_for_a_human())
-        || (asked.running && execution.is_watched() && execution.not_found_since.is_none())
+        || (asked.running && execution.runs())
         || (asked.trouble && (execution.trouble(live).is_some()))
 }
 
@@ -151,22 +148,6 @@ pub(super) fn json(value: &impl serde::Serialize, out: &mut dyn io::Write) -> Re
     Ok(())
 }
 
-/// To the minute, in UTC: `04-28 11:08Z`. The year is no news in a table of what is going on.
-fn minute(at: Time) -> String {
-    // OK because every time prints as RFC 3339 in ASCII: `2026-04-28T11:08:24.364Z`.
-    let text = at.to_string();
-    format!("{}Z", text.get(5..16).unwrap_or(&text).replace('T', " "))
-}
-
-/// `1 attempt`, `2 attempts`.
-fn counted(count: u64, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
-}
-
-/// How the parts below name what they all use.
-type Waits<'a> = Vec<document::Waiting<'a>>;
-
 impl StatusArguments {
     /// Whether only some kinds of executions are asked for.
     fn is_picky(&self) -> bool {
@@ -174,10 +155,6 @@ impl StatusArguments {
     }
 }
 
-fn is_watched(standing: Standing) -> bool {
-    standing == Standing::Watching
-}
-
-fn undelivered_rows(rows: &[Undelivered]) -> Vec<document::Undelivered<'_>> {
-    rows.iter().map(document::Undelivered::of).collect()
+fn undelivered_rows(rows: &[store::Undelivered]) -> Vec<Undelivered<'_>> {
+    rows.iter().map(Undelivered::of).collect()
 }

@@ -3,8 +3,6 @@
 //! It is made from what was told of the execution, which the state keeps as long as `state.retention`: what the watcher has not seen is
 //! not in it.
 
-mod axis;
-mod model;
 mod render;
 
 #[cfg(test)]
@@ -12,13 +10,13 @@ mod tests;
 
 use std::io;
 
-use self::{model::Timeline, render::Canvas};
+use self::render::Canvas;
 use super::status;
 use crate::{
     clock::Time,
     config::secret::Environment,
     daemon::Failure,
-    event::Event,
+    overview::timeline::{self, Told},
     store::{Remembered, Store},
     velt::model::ExecutionId,
 };
@@ -48,14 +46,11 @@ pub fn run(
     setting: Setting,
     out: &mut dyn io::Write,
 ) -> Result<(), Failure> {
-    let Some(remembered) = store.remembered(id)? else { return Err(status::unknown(id)) };
-    let bodies = store.story(id)?;
-    let events = bodies.iter().map(|json| serde_json::from_str(json)).collect::<Result<Vec<Event>, _>>();
-    let events = events.map_err(|error| Failure::Unexpected(error.into()))?;
-    if events.is_empty() {
-        return Err(nothing_left(&remembered));
-    }
-    let timeline = Timeline::of(&remembered, &events, setting.now);
+    let timeline = match timeline::read(store, id, setting.now)? {
+        Told::Unknown => return Err(status::unknown(id)),
+        Told::Nothing(remembered) => return Err(nothing_left(&remembered)),
+        Told::Run(_, timeline) => timeline,
+    };
     if json {
         return status::json(&timeline, out);
     }

@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 use tracing::{debug, info, warn};
 
@@ -18,10 +18,11 @@ use super::LIFE_SIGN;
 use crate::{
     config::{self, is_loopback, secret::Environment},
     exit::Exit,
+    health,
     http::{self, Trust},
     plain,
     store::Handle,
-    watch::run::{self, Command},
+    watch::run::Command,
 };
 
 /// From the first byte sent to the answer's head.
@@ -56,10 +57,10 @@ async fn beat(mut sender: Sender, commands: mpsc::Sender<Command>, store: Handle
     let mut due = Instant::now();
     loop {
         sleep_until(due).await;
-        let fresh = is_fresh(&commands, &store).await;
-        if !fresh {
+        let hindrances = health::hindrances(&health::look(&commands, &store, LIFE_SIGN).await);
+        if let Some(first) = hindrances.first() {
             if !std::mem::replace(&mut paused, true) {
-                debug!("no heartbeat is sent for now");
+                debug!("no heartbeat is sent for now: {first}");
             }
             sleep(LOOK_EVERY.min(sender.config.every)).await;
             continue;
@@ -70,12 +71,6 @@ async fn beat(mut sender: Sender, commands: mpsc::Sender<Command>, store: Handle
         due = Instant::now() + sender.config.every;
         sender.send().await;
     }
-}
-
-/// Whether the watcher has read lately, and the state can be written as far as anybody knows.
-async fn is_fresh(commands: &mpsc::Sender<Command>, store: &Handle) -> bool {
-    let reads = run::ask(commands, Command::Report, LIFE_SIGN).await.is_some_and(|report| report.fresh);
-    reads && !store.is_failing() && matches!(timeout(LIFE_SIGN, store.read(|store| store.check())).await, Ok(Ok(())))
 }
 
 /// One sign, at the end of a pass that did its work; what became of the executions is no matter of the watcher's health.

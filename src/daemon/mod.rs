@@ -4,7 +4,6 @@ mod closing;
 mod end;
 mod heartbeat;
 mod list;
-pub mod outlook;
 mod parts;
 mod reload;
 mod sinks;
@@ -28,7 +27,6 @@ use self::{
     end::verdict,
     heartbeat::Heartbeat,
     list::{Lister, mode},
-    outlook::Asker,
     parts::{settings, world},
     sinks::Stream,
     socket::Socket,
@@ -42,6 +40,7 @@ use crate::{
     exit::Exit,
     lifecycle::{Signals, Stop, Wish},
     meters::Meters,
+    overview::outlook::Asker,
     server::Listener,
     store::{Access, Handle, SqliteStore, StoreError},
     systemd,
@@ -163,7 +162,8 @@ pub async fn run(order: Order, store: SqliteStore) -> Result<Exit, Failure> {
     let meters = window::meters(&order, &clock);
     let (handle, thread) = Handle::spawn_seen(store, meters.as_ref().map(Meters::witness))?;
     let parts = Parts { handle, clock, meters, listener };
-    let exit = life(order, parts, signals).await;
+    // On the heap: it holds all parts of the program.
+    let exit = Box::pin(life(order, parts, signals)).await;
     // With the last handle gone the thread closes the state: the log goes into the file, and the file alone is the whole state.
     let closed = tokio::task::spawn_blocking(move || thread.join());
     if timeout(LAST_CLOSE, closed).await.is_err() {
@@ -209,7 +209,7 @@ async fn life(order: Order, parts: Parts, signals: Signals) -> Result<Exit, Fail
     // One pass delivers when it has read: see `deliver_once`.
     let dispatcher =
         (order.mode != Mode::Once).then(|| Dispatcher::start(specs.clone(), handle.clone(), clock.clone(), notices));
-    let look = window::Look { commands: &commands, store: &handle, started: &is_started, clock: &clock };
+    let look = window::Look { commands: &commands, store: &handle, clock: &clock };
     let window = Window::open(&order, meters, listener, dispatcher.as_ref(), &look)?;
     let socket = dispatcher.as_ref().and_then(|dispatcher| {
         let asker = Asker::new(commands.clone(), dispatcher.summaries(), &clock);

@@ -21,8 +21,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::outlook::{Asker, Outlook, Scope};
-use crate::config::StatePath;
+use crate::{
+    config::StatePath,
+    overview::outlook::{Asker, Outlook, Scope},
+};
 
 /// Of what is said here. A later one may add fields; what it says otherwise gets another number.
 const VERSION: u32 = 1;

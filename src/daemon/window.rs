@@ -22,6 +22,7 @@ use crate::{
     config::{Config, StatePath},
     deliver::{Dispatcher, SinkSummary},
     meters::{Meters, Sample, SinkSample},
+    overview::outlook::Asker,
     server::{self, Hosts, Listener, Present, Server, Source},
     store::Handle,
     watch::{
@@ -61,7 +62,6 @@ pub(super) fn meters(order: &Order, clock: &Clock) -> Option<Arc<Meters>> {
 pub(super) struct Look<'a> {
     pub(super) commands: &'a mpsc::Sender<Command>,
     pub(super) store: &'a Handle,
-    pub(super) started: &'a watch::Receiver<bool>,
     pub(super) clock: &'a Clock,
 }
 
@@ -83,21 +83,16 @@ impl Window {
         };
         let config = &order.loaded.config;
         let address = listener.address()?;
-        let (present, follows) = watch::channel(Present {
-            hosts: Hosts::new(address, &config.http),
-            max_interval: config.poll.pace.max(),
-            stopping: false,
-        });
+        let (present, follows) = watch::channel(Present { hosts: Hosts::new(address, &config.http), stopping: false });
         let source = Source {
             meters: Arc::clone(own),
             commands: look.commands.clone(),
             store: look.store.clone(),
             path: path(config).map(Path::to_owned),
             summaries: Arc::new(dispatcher.summaries()),
-            started: look.started.clone(),
+            asker: Asker::new(look.commands.clone(), dispatcher.summaries(), look.clock),
             present: follows,
             clock: look.clock.clone(),
-            since: look.clock.now(),
         };
         let server = Server::start(listener, source)?;
         info!("status and metrics at http://{address}/");
@@ -114,10 +109,7 @@ impl Window {
             meters.reloaded(done);
         }
         if let Some((_, present)) = &self.open {
-            present.send_modify(|present| {
-                present.hosts = present.hosts.with(&config.http);
-                present.max_interval = config.poll.pace.max();
-            });
+            present.send_modify(|present| present.hosts = present.hosts.with(&config.http));
         }
     }
 

@@ -4,6 +4,7 @@ use std::{
     future::Future,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,9 +14,13 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+use super::door::Guest;
+
 #[derive(Debug)]
 pub(super) struct Patient<S> {
     stream: S,
+    /// Hears of every byte that goes either way.
+    guest: Arc<Guest>,
     limit: Duration,
     /// Runs while a write waits.
     waiting: Pin<Box<Sleep>>,
@@ -23,8 +28,14 @@ pub(super) struct Patient<S> {
 }
 
 impl<S> Patient<S> {
-    pub(super) fn new(stream: S, limit: Duration) -> Self {
-        Self { stream, limit, waiting: Box::pin(sleep(limit)), stuck: false }
+    pub(super) fn new(stream: S, limit: Duration, guest: Arc<Guest>) -> Self {
+        Self { stream, guest, limit, waiting: Box::pin(sleep(limit)), stuck: false }
+    }
+
+    fn told(&self, moved: bool) {
+        if moved {
+            self.guest.moved();
+        }
     }
 
     fn bound<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
@@ -45,13 +56,16 @@ impl<S> Patient<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.told(polled.is_ready());
+        polled
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.told(polled.is_ready());
         self.bound(polled, cx)
     }
 
@@ -61,6 +75,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.told(polled.is_ready());
         self.bound(polled, cx)
     }
 
@@ -88,7 +103,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_is_given_up_and_who_is_slow_is_not() {
         let (ours, mut theirs) = duplex(8);
-        let mut patient = Patient::new(ours, Duration::from_secs(20));
+        let mut patient = Patient::new(ours, Duration::from_secs(20), Guest::new());
         let slow = tokio::spawn(async move {
             let mut taken = [0; 8];
             for _ in 0..4 {

@@ -7,11 +7,12 @@ use tokio::{
     time::timeout,
 };
 
-use super::health::Facts;
 use crate::{
-    clock::{Clock, Time},
+    clock::Clock,
     deliver::SinkSummary,
+    health::{self, Facts},
     meters::{Meters, Sample, SinkSample},
+    overview::outlook::Asker,
     store::{Handle, Queue, StoreError},
     watch::run::{self, Command, Report},
 };
@@ -25,7 +26,6 @@ pub type Summaries = Arc<dyn Fn() -> Vec<SinkSummary> + Send + Sync>;
 #[derive(Debug, Clone)]
 pub struct Present {
     pub hosts: super::Hosts,
-    pub max_interval: Duration,
     pub stopping: bool,
 }
 
@@ -36,10 +36,9 @@ pub struct Source {
     /// The state's file; `None` in memory.
     pub path: Option<PathBuf>,
     pub summaries: Summaries,
-    pub started: watch::Receiver<bool>,
+    pub asker: Asker,
     pub present: watch::Receiver<Present>,
     pub clock: Clock,
-    pub since: Time,
 }
 
 impl std::fmt::Debug for Source {
@@ -64,17 +63,8 @@ impl Source {
     }
 
     pub(super) async fn facts(&self) -> Facts {
-        let (report, state) = tokio::join!(self.report(), self.state_trouble());
-        let present = self.present.borrow();
-        Facts {
-            now: self.clock.now(),
-            since: self.since,
-            listed: *self.started.borrow(),
-            stopping: present.stopping,
-            report,
-            state: state.map(|error| error.to_string()),
-            max_interval: present.max_interval,
-        }
+        let facts = health::look(&self.commands, &self.store, PATIENCE).await;
+        Facts { stopping: self.present.borrow().stopping, ..facts }
     }
 
     /// What every sink has in the state.

@@ -10,7 +10,7 @@ mod parcel;
 mod persist;
 mod sqlite;
 
-use std::{collections::HashSet, fmt, num::NonZeroUsize, path::PathBuf};
+use std::{collections::HashSet, fmt, num::NonZeroUsize, ops::ControlFlow, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -100,7 +100,7 @@ impl TryFrom<String> for Standing {
 }
 
 /// The little that is known of every execution: what a start needs of all of them at once.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     pub id: ExecutionId,
     pub standing: Standing,
@@ -280,7 +280,7 @@ impl fmt::Display for LetterId {
 }
 
 /// A delivery that is not tried any more by itself.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
     pub id: LetterId,
     pub sink: SinkName,
@@ -306,6 +306,8 @@ pub struct DeadFilter {
     pub execution: Option<ExecutionId>,
     /// Only those that have been dead since before this moment.
     pub died_before: Option<Time>,
+    /// Of these, only the latest so many.
+    pub latest: Option<usize>,
 }
 
 /// The deliveries of a sink that may be tried now, and when to look again.
@@ -334,7 +336,7 @@ pub struct Queue {
 }
 
 /// An event that a sink has not taken yet, for people.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undelivered {
     pub sink: SinkName,
     pub execution: ExecutionId,
@@ -365,7 +367,7 @@ pub struct Stopped {
 }
 
 /// An execution with all that is remembered of it, for people.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remembered {
     pub known: Known,
     pub label: Option<Box<str>>,
@@ -464,6 +466,16 @@ pub trait Store: Send {
 
     /// Every execution with all that is remembered of it, by id.
     fn everything(&mut self) -> Result<Vec<Remembered>, StoreError>;
+
+    /// The same one after another, for who keeps only a little of each; until `visit` says that it is enough.
+    fn each(&mut self, visit: &mut dyn FnMut(Remembered) -> ControlFlow<()>) -> Result<(), StoreError> {
+        for one in self.everything()? {
+            if visit(one).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
 
     /// One execution with all that is remembered of it; `None` if it has never been committed.
     fn remembered(&mut self, id: &ExecutionId) -> Result<Option<Remembered>, StoreError>;

@@ -16,6 +16,7 @@ use std::{
     collections::HashSet,
     fmt, fs,
     num::NonZeroUsize,
+    ops::ControlFlow,
     path::{Path, PathBuf},
 };
 
@@ -217,6 +218,10 @@ impl Store for SqliteStore {
 
     fn everything(&mut self) -> Result<Vec<Remembered>, StoreError> {
         self.read(executions::everything)
+    }
+
+    fn each(&mut self, visit: &mut dyn FnMut(Remembered) -> ControlFlow<()>) -> Result<(), StoreError> {
+        self.read(|connection| executions::each(connection, visit))
     }
 
     fn remembered(&mut self, id: &ExecutionId) -> Result<Option<Remembered>, StoreError> {

@@ -5,6 +5,7 @@ pub mod budget;
 pub mod diff;
 pub mod discovery;
 pub mod fleet;
+pub mod freshness;
 pub mod gate;
 pub mod list;
 pub mod merge;

@@ -233,8 +233,9 @@ impl Task {
 
     fn report(&mut self) -> Report {
         let now = self.now();
-        let report = self.watcher.report(now);
-        Report { fresh: self.listed && report.fresh, ..report }
+        let mut report = self.watcher.report(now);
+        report.freshness.listed = self.listed;
+        report
     }
 
     fn told(&mut self, command: Command) {

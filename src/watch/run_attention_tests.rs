@@ -130,20 +130,20 @@ async fn other_thresholds_count_after_a_reload() {
 async fn what_is_known_is_fresh_while_reads_succeed() {
     let watch = Watch::start(calm(Mode::Forever), &[], vec![]).await;
     seconds(1).await;
-    assert!(watch.report().await.fresh, "there is nothing to know");
+    assert!(watch.report().await.freshness.is_fresh(), "there is nothing to know");
     watch.list(&["a"]).await;
     watch.api.says("a", refusal(503, "UNAVAILABLE"));
     seconds(5).await;
-    assert!(!watch.report().await.fresh, "nothing was ever read");
+    assert!(!watch.report().await.freshness.is_fresh(), "nothing was ever read");
     watch.api.says("a", waiting("a"));
     seconds(20).await;
-    assert!(watch.report().await.fresh);
+    assert!(watch.report().await.freshness.is_fresh());
     watch.api.says("a", refusal(503, "UNAVAILABLE"));
     seconds(17).await;
-    assert!(watch.report().await.fresh, "once is no outage");
+    assert!(watch.report().await.freshness.is_fresh(), "once is no outage");
     seconds(40).await;
-    assert!(!watch.report().await.fresh);
+    assert!(!watch.report().await.freshness.is_fresh());
     watch.api.says("a", waiting("a"));
     seconds(20).await;
-    assert!(watch.report().await.fresh);
+    assert!(watch.report().await.freshness.is_fresh());
 }

@@ -6,9 +6,8 @@ use serde::Serialize;
 
 use super::{
     Setting,
-    document::{Execution, Head, Undelivered},
+    document::Head,
     json,
-    live::Live,
     text::{Text, section, undelivered_table},
     undelivered_rows, unknown,
 };
@@ -19,7 +18,14 @@ use crate::{
         paint::Style,
         table::{Column, Table},
     },
-    daemon::{Failure, outlook::Scope},
+    daemon::Failure,
+    overview::{
+        counted,
+        execution::{Execution, Undelivered},
+        live::Live,
+        outlook::Scope,
+        saying::minute,
+    },
     plain::{duration, escape},
     store::{DeadFilter, DeadLetter, OutboxFilter, Remembered, Store, memory::RememberedStep},
     velt::model::{self, ExecutionId, StepStatus},
@@ -146,7 +152,7 @@ fn facts(
     }
     if let Some(complaint) = execution.trouble(live) {
         let since = complaint.since.map(|since| format!(", for {}", duration(now.since(since)))).unwrap_or_default();
-        let tries = complaint.attempts.map(|attempts| format!(", {}", super::counted(attempts.into(), "attempt")));
+        let tries = complaint.attempts.map(|attempts| format!(", {}", counted(attempts.into(), "attempt")));
         fact("trouble", format!("{}{since}{}", escape(&complaint.what), tries.unwrap_or_default()))?;
     }
     if let Some(prospect) = live.prospect(execution.execution_id) {
@@ -200,7 +206,7 @@ fn steps_table(steps: &[RememberedStep], now: Time) -> Table {
             text(&step.node_type),
             text(&step.group_id),
             escape(step.status.as_str()).into(),
-            super::minute(step.told_at),
+            minute(step.told_at),
             lasted,
             result,
         ]);

@@ -2,10 +2,10 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{
-    daemon::outlook::Daemon,
     deliver::{Failures, SinkState, SinkSummary},
     event::{Data, Event, EventId, Kind},
-    store::{Abandoned, Outcome},
+    overview::outlook::Daemon,
+    store::{Abandoned, Outcome, Standing},
     store::{
         DeadReason, Fingerprint, Memory, Observation, Record, Settlement, SqliteStore, Write,
         memory::{RememberedExecution, RememberedStep},

@@ -2,18 +2,20 @@
 
 use std::io;
 
-use super::{
-    Setting, StatusArguments, counted,
-    document::Execution,
-    live::Live,
-    minute,
-    sinks::{Sink, Word},
-};
+use super::{Setting, StatusArguments};
 use crate::{
     clock::Time,
     commands::{
         paint::{Style, wrap},
         table::{Column, Table},
+    },
+    overview::{
+        counted,
+        execution::Execution,
+        live::Live,
+        polling::obstacle,
+        saying::minute,
+        sinks::{Sink, Word},
     },
     plain::{duration, escape},
     store::{Outcome, Standing, Undelivered},
@@ -106,32 +108,9 @@ impl Text<'_> {
                         counted(polling.requests, "request"),
                     ),
                 ));
-                if let Some(refused) = polling.refused {
-                    let next = refused.next_try_at.map_or_else(|| "now".into(), |at| self.ahead(Some(at)));
-                    lines.push((
-                        Style::Bad,
-                        format!("The API refuses the credentials since {} ({}); tried again {next}. hint: `velt-watch check` shows where they come from", minute(refused.since), ago(refused.since)),
-                    ));
-                } else if let Some(until) = polling.limited_until {
-                    lines.push((
-                        Style::Waiting,
-                        format!(
-                            "The API's quota is used up: everybody waits until {} ({}).",
-                            minute(until),
-                            self.ahead(Some(until))
-                        ),
-                    ));
-                } else if let Some(unanswered) = &polling.unanswered {
-                    lines.push((
-                        Style::Bad,
-                        format!(
-                            "The API has not answered since {} ({}), {}: {}",
-                            minute(unanswered.since),
-                            ago(unanswered.since),
-                            counted(unanswered.attempts.into(), "attempt"),
-                            escape(&unanswered.last_error)
-                        ),
-                    ));
+                if let Some(obstacle) = obstacle(polling) {
+                    let style = if obstacle.is_bad { Style::Bad } else { Style::Waiting };
+                    lines.push((style, obstacle.saying.at(now)));
                 }
             }
         }
@@ -169,10 +148,8 @@ impl Text<'_> {
     }
 
     fn running(&mut self, all: &[Execution<'_>]) -> io::Result<usize> {
-        let mut running: Vec<_> = (all.iter())
-            .filter(|x| x.is_watched() && x.not_found_since.is_none())
-            .filter(|x| self.asked.running || !x.waits_for_a_human())
-            .collect();
+        let mut running: Vec<_> =
+            (all.iter()).filter(|x| x.runs()).filter(|x| self.asked.running || !x.waits_for_a_human()).collect();
         // What has changed last is what people look for.
         running.sort_by_key(|x| std::cmp::Reverse(x.observed_at));
         let shown = &running[..running.len().min(self.limit)];
@@ -270,7 +247,7 @@ impl Text<'_> {
                     Word::Delivering => Style::Plain,
                 },
             );
-            sink.notes(self.setting.now, running).into_iter().for_each(|note| table.note(note));
+            sink.notes(running).into_iter().for_each(|note| table.note(note.at(self.setting.now)));
         }
         self.section("Sinks", table, sinks.len())
     }

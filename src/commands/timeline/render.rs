@@ -4,16 +4,16 @@
 
 use std::io;
 
-use super::{
-    Setting,
-    axis::Axis,
-    model::{Lane, Mark, Timeline},
-};
+use super::Setting;
 use crate::{
     clock::Time,
     commands::{
         paint::{Style, wrap},
         status::style,
+    },
+    overview::{
+        axis::Axis,
+        timeline::{Lane, Mark, Timeline},
     },
     plain::{duration, escape, shorten},
     velt::model::{ExecutionStatus, Failure, StepStatus},
@@ -23,6 +23,8 @@ use crate::{
 const NARROWEST: usize = 40;
 /// No bar is drawn on less than this.
 const BAR: usize = 12;
+/// Ticks are no closer than this: each has its label.
+const TICKS: usize = 10;
 /// What stands right of the bar is cut to this.
 const RESULT: usize = 32;
 
@@ -169,7 +171,7 @@ impl Canvas<'_> {
         let columns = layout.axis.columns();
         let mut labels = vec![' '; columns];
         let mut line = vec![glyphs.axis; columns];
-        for (column, label) in layout.axis.ticks() {
+        for (column, label) in layout.axis.ticks(TICKS) {
             line[column] = glyphs.tick;
             for (place, c) in labels.iter_mut().skip(column).zip(label.chars()) {
                 *place = c;

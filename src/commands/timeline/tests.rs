@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     commands::status::style as status_style,
-    event::{EventId, Kind},
+    event::{Event, EventId, Kind},
     store::{Fingerprint, Memory, Observation, Outcome, Record, SqliteStore, Standing, Write},
     velt::model::StepStatus,
 };

@@ -36,18 +36,26 @@ fn letter(row: &Row<'_>) -> Result<DeadLetter> {
 }
 
 pub(super) fn list(connection: &Connection, filter: &DeadFilter) -> Result<Vec<DeadLetter>> {
-    connection
+    let mut letters = connection
         .prepare_cached(&format!(
             "SELECT {LETTERS}
              WHERE (:sink IS NULL OR s.name = :sink) AND (:execution IS NULL OR x.execution_id = :execution)
                AND (:before IS NULL OR d.died_at < :before)
-             ORDER BY d.id"
+             ORDER BY d.id DESC LIMIT :latest"
         ))?
         .query_map(
-            named_params! { ":sink": filter.sink, ":execution": filter.execution, ":before": filter.died_before },
+            named_params! {
+                ":sink": filter.sink,
+                ":execution": filter.execution,
+                ":before": filter.died_before,
+                // Less than nothing is no limit.
+                ":latest": filter.latest.map_or(-1, |latest| i64::try_from(latest).unwrap_or(-1)),
+            },
             letter,
         )?
-        .collect()
+        .collect::<Result<Vec<_>>>()?;
+    letters.reverse();
+    Ok(letters)
 }
 
 pub(super) fn one(connection: &Connection, id: LetterId) -> Result<Option<(DeadLetter, Box<str>)>> {

@@ -1,6 +1,6 @@
 //! What is remembered: one row for each execution, its last snapshot beside it.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::ControlFlow};
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, named_params, params};
 
@@ -163,6 +163,16 @@ pub(super) fn everything(connection: &Connection) -> Result<Vec<Remembered>> {
         .prepare_cached(&format!("SELECT {REMEMBERED} ORDER BY x.execution_id"))?
         .query_map([], remembered_row)?
         .collect()
+}
+
+pub(super) fn each(connection: &Connection, visit: &mut dyn FnMut(Remembered) -> ControlFlow<()>) -> Result<()> {
+    let mut all = connection.prepare_cached(&format!("SELECT {REMEMBERED} ORDER BY x.execution_id"))?;
+    for one in all.query_map([], remembered_row)? {
+        if visit(one?).is_break() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn remembered(connection: &Connection, id: &ExecutionId) -> Result<Option<Remembered>> {

@@ -132,6 +132,16 @@ impl SqliteStore {
         Self::new(connection, path, Some(file), lock)
     }
 
+    /// A second way in for the process that watches with this state: it only looks, and who watches never waits for it. SQLite alone
+    /// opens the file, since a descriptor of our own would take the first way's locks with it; whether the state is good, the first way
+    /// has found out. To be dropped before the first way: who closes last puts the log into the file.
+    pub fn second(path: &Path) -> Result<Self, StoreError> {
+        let path = fs::canonicalize(path).map_err(|error| trouble(path, "it can't be read", &error))?;
+        let (connection, _) = connect(&path, Access::Read, false)?;
+        settings(&connection).map_err(|error| opening(&path, &error))?;
+        Self::new(connection, path, None, None)
+    }
+
     /// A state that is gone when it is dropped.
     pub fn in_memory() -> Result<Self, StoreError> {
         let path = Path::new(":memory:");

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{Now, Watcher};
-use crate::{clock::Time, watch::fleet::Tally};
-
-/// An answer may take its time: a read is not old before this, however fast the pace is.
-const FRESH_FOR: Duration = Duration::from_secs(10);
+use crate::{
+    clock::Time,
+    watch::{fleet::Tally, freshness::Freshness},
+};
 
 /// Where everything stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,11 +18,9 @@ pub struct Report {
     pub last_read: Option<Time>,
     /// How long somebody has been due and not asked for.
     pub late: Duration,
-    /// How long one turn of everybody takes at the configured rate.
-    pub patience: Duration,
     pub credentials_refused: bool,
-    /// What is known is about as new as the pace allows.
-    pub fresh: bool,
+    /// How new what is known is.
+    pub freshness: Freshness,
 }
 
 impl Watcher {
@@ -35,20 +33,22 @@ impl Watcher {
             backlog: self.backlog(),
             last_read: self.any_read.then(|| now.wall.before(ago)),
             late: self.schedule.latest(now.elapsed),
-            patience: self.turn(),
-            fresh: self.is_fresh(now),
             credentials_refused: self.gate.is_refused(),
+            freshness: self.freshness(now),
         }
     }
 
-    /// Whether somebody was read about as lately as the pace allows, and nobody waits for their turn for much longer than the budget
-    /// makes them; an empty fleet is.
-    pub fn is_fresh(&self, now: Now) -> bool {
-        let watching = self.fleet.tally().watching;
-        let slack = (self.settings.poll.pace.max() * 2).max(FRESH_FOR);
-        let per_request = self.settings.poll.rate_limit.interval();
-        let read = self.any_read && now.elapsed.saturating_sub(self.last_success) <= slack.saturating_add(per_request);
-        let late = self.schedule.latest(now.elapsed) <= slack.saturating_add(self.turn().saturating_mul(2));
-        watching == 0 || (read && late)
+    /// How new what is known is; whether the list is loaded, only who loads it knows.
+    fn freshness(&self, now: Now) -> Freshness {
+        Freshness {
+            listed: false,
+            watching: self.fleet.tally().watching,
+            read_ago: self.any_read.then(|| now.elapsed.saturating_sub(self.last_success)),
+            late: self.schedule.latest(now.elapsed),
+            turn: self.turn(),
+            per_request: self.settings.poll.rate_limit.interval(),
+            max_interval: self.settings.poll.pace.max(),
+            refused: self.gate.is_refused(),
+        }
     }
 }

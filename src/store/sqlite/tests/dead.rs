@@ -35,6 +35,8 @@ fn filters_narrow_the_list_together() {
     let e1 = DeadFilter { execution: Some(id("e1")), ..none.clone() };
     let both = DeadFilter { execution: Some(id("e1")), ..a.clone() };
     let old = DeadFilter { died_before: Some(at(21)), ..none.clone() };
+    let latest = DeadFilter { latest: Some(2), ..none.clone() };
+    let latest_of_a = DeadFilter { latest: Some(2), ..a.clone() };
     let nobody = DeadFilter { sink: Some(sink("nobody")), ..none.clone() };
     for (filter, expected) in [
         (none, vec![1, 2, 3, 4, 5]),
@@ -42,6 +44,8 @@ fn filters_narrow_the_list_together() {
         (e1, vec![1, 2, 4, 5]),
         (both, vec![1, 2]),
         (old, vec![1, 2]),
+        (latest, vec![4, 5]),
+        (latest_of_a, vec![2, 3]),
         (nobody, vec![]),
     ] {
         assert_eq!(numbers(&store.dead_letters(&filter).unwrap()), expected, "{filter:?}");

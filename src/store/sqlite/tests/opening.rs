@@ -117,6 +117,27 @@ fn a_write_of_another_process_is_noticed_once_and_ones_own_is_not() {
 }
 
 #[test]
+fn a_second_way_in_looks_and_no_more_and_leaves_the_file_whole() {
+    let place = Place::with_state();
+    let write = |value: &str| Write::Note { name: "n", value: value.into() };
+    let mut watcher = place.open(Access::Watch).unwrap();
+    let mut second = SqliteStore::second(&place.path()).unwrap();
+    watcher.apply(&[write("said")]).unwrap();
+    assert_eq!(second.note("n").unwrap().as_deref(), Some("said"));
+    assert!(second.changed_elsewhere().unwrap() && !second.changed_elsewhere().unwrap(), "once for each commit");
+    assert!(second.apply(&[write("other")]).is_err(), "it only looks");
+    // What the first way holds is still held after the second is gone, and comes and goes again.
+    drop(second);
+    drop(SqliteStore::second(&place.path()).unwrap());
+    assert!(matches!(place.open(Access::Watch), Err(StoreError::Busy { .. })));
+    watcher.apply(&[write("again")]).unwrap();
+    drop(watcher);
+    let log = place.path().with_extension("db-wal");
+    assert!(!log.exists(), "the file alone is the whole state");
+    assert_eq!(place.open(Access::Read).unwrap().note("n").unwrap().as_deref(), Some("again"));
+}
+
+#[test]
 fn only_watching_makes_a_state() {
     let place = Place::new();
     for access in [Access::Read, Access::Write] {

@@ -9,72 +9,96 @@ use serde::Serialize;
 use crate::{
     clock::Time,
     event::{Event, Kind, StepFacts},
-    store::{Remembered, Standing},
+    store::{Remembered, Standing, Store, StoreError},
     velt::model::{ExecutionId, ExecutionStatus, Failure, StepStatus},
 };
 
-#[derive(Debug, Serialize)]
+/// What the state has of a run.
+#[derive(Debug)]
+pub enum Told {
+    /// Nobody has ever watched it with this state.
+    Unknown,
+    /// Nothing was told of it: it has not been read yet, or all of it is past retention.
+    Nothing(Box<Remembered>),
+    Run(Box<Remembered>, Box<Timeline>),
+}
+
+/// What was told of `id`, as it looks at `now`.
+pub fn read(store: &mut dyn Store, id: &ExecutionId, now: Time) -> Result<Told, StoreError> {
+    let Some(remembered) = store.remembered(id)? else { return Ok(Told::Unknown) };
+    let bodies = store.story(id)?;
+    let events: Result<Vec<Event>, _> = bodies.iter().map(|json| serde_json::from_str(json)).collect();
+    let events =
+        events.map_err(|error| StoreError::Failed { why: format!("an event of {id} can't be read: {error}") })?;
+    if events.is_empty() {
+        return Ok(Told::Nothing(remembered.into()));
+    }
+    let timeline = Timeline::of(&remembered, &events, now);
+    Ok(Told::Run(remembered.into(), timeline.into()))
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Timeline {
-    pub(super) execution_id: ExecutionId,
-    pub(super) label: Option<Box<str>>,
-    pub(super) definition_id: Option<Box<str>>,
-    pub(super) definition_version: Option<i64>,
-    pub(super) status: Option<ExecutionStatus>,
-    pub(super) failure_reason: Option<Failure>,
-    pub(super) started_at: Time,
+pub struct Timeline {
+    pub execution_id: ExecutionId,
+    pub label: Option<Box<str>>,
+    pub definition_id: Option<Box<str>>,
+    pub definition_version: Option<i64>,
+    pub status: Option<ExecutionStatus>,
+    pub failure_reason: Option<Failure>,
+    pub started_at: Time,
     /// Null while it goes on.
-    pub(super) ended_at: Option<Time>,
+    pub ended_at: Option<Time>,
     /// When it was drawn: where what goes on ends for now.
-    pub(super) as_of: Time,
+    pub as_of: Time,
     /// The last read that showed a change.
-    pub(super) observed_at: Option<Time>,
+    pub observed_at: Option<Time>,
     /// By when they began; members of a group together.
-    pub(super) steps: Vec<Lane>,
+    pub steps: Vec<Lane>,
     /// What happened at one moment.
-    pub(super) marks: Vec<Mark>,
+    pub marks: Vec<Mark>,
 }
 
 /// A step.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Lane {
-    pub(super) step_id: Box<str>,
-    pub(super) node_id: Option<Box<str>>,
-    pub(super) node_type: Option<Box<str>>,
-    pub(super) group_id: Option<Box<str>>,
+pub struct Lane {
+    pub step_id: Box<str>,
+    pub node_id: Option<Box<str>>,
+    pub node_type: Option<Box<str>>,
+    pub group_id: Option<Box<str>>,
     /// Which step of its node this is: a loop makes new ones.
-    pub(super) round: u32,
+    pub round: u32,
     /// How many its node has.
-    pub(super) rounds: u32,
-    pub(super) status: StepStatus,
-    pub(super) started_at: Time,
+    pub rounds: u32,
+    pub status: StepStatus,
+    pub started_at: Time,
     /// Null while it goes on.
-    pub(super) ended_at: Option<Time>,
-    pub(super) decision: Option<Box<str>>,
-    pub(super) error: Option<Failure>,
-    pub(super) spans: Vec<Span>,
+    pub ended_at: Option<Time>,
+    pub decision: Option<Box<str>>,
+    pub error: Option<Failure>,
+    pub spans: Vec<Span>,
 }
 
 /// A step in one status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Span {
-    pub(super) status: StepStatus,
-    pub(super) from: Time,
+pub struct Span {
+    pub status: StepStatus,
+    pub from: Time,
     /// Null while it goes on.
-    pub(super) to: Option<Time>,
+    pub to: Option<Time>,
 }
 
-#[derive(Debug, Serialize)]
-pub(super) struct Mark {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mark {
     #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) at: Time,
-    pub(super) reason: Option<Box<str>>,
+    pub kind: String,
+    pub at: Time,
+    pub reason: Option<Box<str>>,
 }
 
 impl Lane {
-    pub(super) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         self.node_id.as_deref().unwrap_or(&self.step_id)
     }
 
@@ -146,7 +170,7 @@ impl Lane {
 
 impl Timeline {
     /// `events` in order, at least one.
-    pub(super) fn of(remembered: &Remembered, events: &[Event], now: Time) -> Self {
+    pub fn of(remembered: &Remembered, events: &[Event], now: Time) -> Self {
         let mut steps: Vec<Lane> = vec![];
         let mut places: HashMap<&str, usize> = HashMap::new();
         let mut marks = vec![];

@@ -10,35 +10,32 @@ const STEPS: [u64; 22] = [
     1_209_600, 2_592_000,
 ];
 
-/// Ticks are no closer than this: each has its label.
-const CLOSEST: usize = 10;
-
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Axis {
+pub struct Axis {
     from: Time,
     length: Duration,
     columns: usize,
 }
 
 impl Axis {
-    pub(super) fn new(from: Time, to: Time, columns: usize) -> Self {
+    pub fn new(from: Time, to: Time, columns: usize) -> Self {
         // What takes no time still has a picture.
         let length = to.since(from).max(Duration::from_millis(1));
         Self { from, length, columns: columns.max(1) }
     }
 
-    pub(super) fn columns(&self) -> usize {
+    pub fn columns(&self) -> usize {
         self.columns
     }
 
     /// The column of a moment, the last one for the end.
-    pub(super) fn column(&self, at: Time) -> usize {
+    pub fn column(&self, at: Time) -> usize {
         let share = at.since(self.from).as_millis() * self.columns as u128 / self.length.as_millis();
         usize::try_from(share).unwrap_or(usize::MAX).min(self.columns - 1)
     }
 
     /// The columns of a span, one at least.
-    pub(super) fn columns_of(&self, from: Time, to: Time) -> std::ops::RangeInclusive<usize> {
+    pub fn columns_of(&self, from: Time, to: Time) -> std::ops::RangeInclusive<usize> {
         let first = self.column(from);
         // A span ends before the column in which the next one begins, unless it has only that one.
         let share = to.since(self.from).as_millis() * self.columns as u128;
@@ -47,11 +44,11 @@ impl Axis {
         first..=last.max(first)
     }
 
-    /// Columns and labels of the ticks, from the beginning on.
-    pub(super) fn ticks(&self) -> Vec<(usize, String)> {
+    /// Columns and labels of the ticks, from the beginning on, no closer than `closest` columns: each has its label.
+    pub fn ticks(&self, closest: usize) -> Vec<(usize, String)> {
         let millis = |seconds: u64| u128::from(seconds) * 1_000;
         let columns = |seconds: u64| millis(seconds) * self.columns as u128 / self.length.as_millis();
-        let step = STEPS.into_iter().find(|step| columns(*step) >= CLOSEST as u128);
+        let step = STEPS.into_iter().find(|step| columns(*step) >= closest as u128);
         let mut ticks = vec![(0, "0".to_owned())];
         let Some(step) = step else { return ticks };
         for n in 1.. {
@@ -72,6 +69,8 @@ mod tests {
 
     use super::*;
 
+    const CLOSEST: usize = 10;
+
     fn at(ms: i64) -> Time {
         Time::from_millis(1_777_374_504_000 + ms).unwrap()
     }
@@ -85,7 +84,7 @@ mod tests {
             (0, 40, vec!["0"]),
             (864_000, 100, vec!["0", "1d", "2d", "3d", "4d", "5d", "6d", "7d", "8d", "9d"]),
         ] {
-            let ticks = Axis::new(at(0), at(seconds * 1_000), columns).ticks();
+            let ticks = Axis::new(at(0), at(seconds * 1_000), columns).ticks(CLOSEST);
             assert_eq!(ticks.iter().map(|(_, label)| label.as_str()).collect::<Vec<_>>(), labels, "{seconds} s");
         }
     }
@@ -106,7 +105,7 @@ mod tests {
             let axis = Axis::new(at(0), at(length), columns);
             let span = axis.columns_of(at(a.min(b)), at(a.max(b)));
             prop_assert!(span.start() <= span.end() && *span.end() < columns);
-            let ticks = axis.ticks();
+            let ticks = axis.ticks(CLOSEST);
             prop_assert!(ticks.iter().all(|(column, _)| *column < columns));
             prop_assert!(ticks.windows(2).all(|pair| pair[1].0 - pair[0].0 >= CLOSEST - 1));
         }

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{counted, live::Live, minute};
+use super::{counted, live::Live, saying::Saying};
 use crate::{
     clock::Time,
     deliver::{SinkState, SinkSummary},
-    plain::{duration, escape},
     route::SinkName,
     store::Queue,
 };
@@ -17,7 +16,7 @@ use crate::{
 /// How a sink is doing, in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Word {
+pub enum Word {
     Ok,
     /// It has something to deliver.
     Delivering,
@@ -30,7 +29,7 @@ pub(super) enum Word {
 }
 
 impl Word {
-    pub(super) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Delivering => "delivering",
@@ -40,40 +39,40 @@ impl Word {
         }
     }
 
-    pub(super) fn is_trouble(self) -> bool {
+    pub fn is_trouble(self) -> bool {
         matches!(self, Self::Retrying | Self::Failing | Self::Stopped)
     }
 }
 
 /// One sink: a part of the JSON document, fields are only ever added.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Sink<'a> {
-    pub(super) name: SinkName,
-    pub(super) pending: u64,
-    pub(super) oldest: Option<Time>,
-    pub(super) next_attempt_at: Option<Time>,
-    pub(super) last_answer: Option<&'a str>,
-    pub(super) dead: u64,
-    pub(super) stopped: Option<Stop<'a>>,
-    pub(super) state: Word,
+pub struct Sink<'a> {
+    pub name: SinkName,
+    pub pending: u64,
+    pub oldest: Option<Time>,
+    pub next_attempt_at: Option<Time>,
+    pub last_answer: Option<&'a str>,
+    pub dead: u64,
+    pub stopped: Option<Stop<'a>>,
+    pub state: Word,
     /// Of those pending, how many have been tried.
-    pub(super) tried: u64,
+    pub tried: u64,
     /// What only the daemon knows.
-    pub(super) failing_since: Option<Time>,
-    pub(super) failed_attempts: Option<u64>,
-    pub(super) in_flight: Option<usize>,
-    pub(super) accepted: Option<u64>,
+    pub failing_since: Option<Time>,
+    pub failed_attempts: Option<u64>,
+    pub in_flight: Option<usize>,
+    pub accepted: Option<u64>,
 }
 
-#[derive(Serialize)]
-pub(super) struct Stop<'a> {
+#[derive(Debug, Serialize)]
+pub struct Stop<'a> {
     reason: &'a str,
     at: Time,
 }
 
 /// Every sink that anybody knows, by name.
-pub(super) fn all<'a>(queues: &'a [Queue], live: &Live, configured: &[SinkName]) -> Vec<Sink<'a>> {
+pub fn all<'a>(queues: &'a [Queue], live: &Live, configured: &[SinkName]) -> Vec<Sink<'a>> {
     let mut names: BTreeMap<&SinkName, Option<&Queue>> = BTreeMap::new();
     names.extend(configured.iter().map(|name| (name, None)));
     let running = live.outlook.iter().flat_map(|outlook| &outlook.sinks);
@@ -116,61 +115,72 @@ impl<'a> Sink<'a> {
         }
     }
 
+    /// Since when it takes nothing, if it doesn't.
+    pub fn down_since(&self) -> Option<Time> {
+        match self.state {
+            Word::Stopped => self.stopped.as_ref().map(|stop| stop.at),
+            Word::Failing => self.failing_since.or(self.oldest),
+            _ => None,
+        }
+    }
+
     /// What there is to say beyond the numbers. `running`: a daemon will do something about it.
-    pub(super) fn notes(&self, now: Time, running: bool) -> Vec<String> {
+    pub fn notes(&self, running: bool) -> Vec<Saying> {
         let mut notes = vec![];
-        let ago = |at: Time| format!("{} ({} ago)", minute(at), duration(now.since(at)));
-        let answer = self.last_answer.map_or_else(|| "no answer".into(), |answer| escape(answer).into_owned());
-        let next = match self.next_attempt_at {
-            _ if !running => "tried again once velt-watch runs".into(),
-            _ if self.in_flight.is_some_and(|in_flight| in_flight > 0) => "being tried now".into(),
-            Some(at) if at > now => format!("tried again in {}, at {}", duration(at.since(now)), second(at)),
-            _ => "tried again now".into(),
+        let saying = Saying::default;
+        let answer = || match self.last_answer {
+            Some(answer) => saying().quote(answer),
+            None => saying().say("no answer"),
+        };
+        let next = || {
+            if !running {
+                return saying().say("tried again once velt-watch runs");
+            }
+            if self.in_flight.is_some_and(|in_flight| in_flight > 0) {
+                return saying().say("being tried now");
+            }
+            saying().say("tried again ").next(self.next_attempt_at)
         };
         match (self.state, &self.stopped) {
             (Word::Stopped, stopped) => {
-                let (since, why) = match stopped {
-                    Some(stopped) => (format!(" since {}", ago(stopped.at)), escape(stopped.reason).into_owned()),
-                    None => (String::new(), answer.clone()),
+                let stop = match stopped {
+                    Some(stopped) => saying().say("stopped since ").past(stopped.at).say(": ").quote(stopped.reason),
+                    None => saying().say("stopped: ").then(answer()),
                 };
-                let name = escape(self.name.as_str());
-                notes.push(format!(
-                    "stopped{since}: {why}; nothing is tried until its configuration changes, a reload (SIGHUP), or `velt-watch test-sink {name}` succeeds"
-                ));
+                let how = stop
+                    .say("; nothing is tried until its configuration changes, a reload (SIGHUP), or `velt-watch test-sink ")
+                    .quote(self.name.as_str())
+                    .say("` succeeds");
+                notes.push(how);
             }
             (Word::Failing, _) => {
                 let since = match (self.failing_since, self.oldest) {
                     (Some(since), _) => {
                         let attempts = counted(self.failed_attempts.unwrap_or(0), "attempt");
-                        format!("down since {}, {attempts} in a row", ago(since))
+                        saying().say("down since ").past(since).say(&format!(", {attempts} in a row"))
                     }
-                    (None, Some(oldest)) => format!("not delivered since {}", ago(oldest)),
-                    (None, None) => "not delivered".into(),
+                    (None, Some(oldest)) => saying().say("not delivered since ").past(oldest),
+                    (None, None) => saying().say("not delivered"),
                 };
-                notes.push(format!("{since}; {next}; last answer: {answer}"));
+                notes.push(since.say("; ").then(next()).say("; last answer: ").then(answer()));
             }
             (Word::Retrying, _) => {
                 let events = counted(self.tried, "event");
-                notes.push(format!(
-                    "it takes events, but {events} had to be tried again; {next}; last answer: {answer}"
-                ));
+                let words = saying().say(&format!("it takes events, but {events} had to be tried again; "));
+                notes.push(words.then(next()).say("; last answer: ").then(answer()));
             }
             (Word::Ok | Word::Delivering, _) => {}
         }
         if self.dead > 0 {
-            let (letters, name) = (counted(self.dead, "dead letter"), escape(self.name.as_str()));
+            let letters = saying().say(&counted(self.dead, "dead letter"));
             let why = match self.state {
-                Word::Ok | Word::Delivering if self.last_answer.is_some() => format!(" (last answer: {answer})"),
-                _ => String::new(),
+                Word::Ok | Word::Delivering if self.last_answer.is_some() => {
+                    letters.say(" (last answer: ").then(answer()).say(")")
+                }
+                _ => letters,
             };
-            notes.push(format!("{letters}{why}: `velt-watch dead-letters list --sink {name}`"));
+            notes.push(why.say(": `velt-watch dead-letters list --sink ").quote(self.name.as_str()).say("`"));
         }
         notes
     }
-}
-
-/// To the second, in UTC: `11:08:24Z`.
-fn second(at: Time) -> String {
-    let text = at.to_string();
-    format!("{}Z", text.get(11..19).unwrap_or(&text))
 }

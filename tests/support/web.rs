@@ -1,0 +1,170 @@
+//! The status server from outside: a service with an address, and requests as a client sends them.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(unreachable_pub, reason = "compiled into each test binary, whose root is not this module's parent alone")]
+#![allow(clippy::missing_panics_doc, reason = "a test helper's panic is the test's failure")]
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    time::{Duration, Instant},
+};
+
+use velt_sim::{Settings, Sim, View};
+
+use crate::support::{Folder, PATIENCE, Program, Running};
+
+/// An answer, as a client reads it.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    }
+
+    /// A series' value, by its name and labels as they are printed.
+    #[track_caller]
+    pub fn value(&self, series: &str) -> f64 {
+        let line = self.body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let value = line.unwrap_or_else(|| panic!("no {series} in\n{}", self.body));
+        value.parse().unwrap()
+    }
+}
+
+/// Sends bytes and reads to the end of the connection.
+pub fn raw(address: SocketAddr, request: &str) -> Reply {
+    let mut stream = TcpStream::connect(address).expect("somebody listens");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer, and its end");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {answer:?}"));
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    Reply { status, head: head.to_owned(), body: body.to_owned() }
+}
+
+pub fn ask(address: SocketAddr, method: &str, path: &str, host: &str, more: &str) -> Reply {
+    raw(address, &format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{more}\r\n"))
+}
+
+pub fn get(address: SocketAddr, path: &str) -> Reply {
+    ask(address, "GET", path, &address.to_string(), "")
+}
+
+/// Asks until the answer is the one that is waited for.
+#[track_caller]
+pub fn until(address: SocketAddr, path: &str, what: &str, fits: impl Fn(&Reply) -> bool) -> Reply {
+    let by = Instant::now() + PATIENCE;
+    loop {
+        let reply = get(address, path);
+        if fits(&reply) {
+            return reply;
+        }
+        assert!(Instant::now() < by, "{path} never said {what}: {} {}", reply.status, reply.body);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A service with an address of its own, and somebody it watches.
+#[derive(Debug)]
+pub struct Service {
+    pub sim: Sim,
+    pub folder: Folder,
+    pub running: Running,
+    pub address: SocketAddr,
+}
+
+impl Service {
+    /// `more` is what the configuration says beside the pace and the watch file; tables only.
+    pub fn start(http: &str, more: &str) -> Self {
+        let sim = Sim::start(Settings::default()).unwrap();
+        let folder = Folder::new();
+        folder.write("list.txt", "exec_1 Q2 launch copy\n");
+        sim.put(View::new("exec_1").step("s1", "draft", "agent", "running"));
+        let (config, address) = configure(&folder, http, more);
+        let running = Program::new(&folder, &sim).config(config).state(folder.state()).start();
+        let service = Self { sim, folder, running, address };
+        service.running.logged("status and metrics at http://");
+        service
+    }
+
+    pub fn get(&self, path: &str) -> Reply {
+        get(self.address, path)
+    }
+
+    #[track_caller]
+    pub fn until(&self, path: &str, what: &str, fits: impl Fn(&Reply) -> bool) -> Reply {
+        until(self.address, path, what, fits)
+    }
+}
+
+/// A configuration that listens on a port that was free just now.
+pub fn configure(folder: &Folder, http: &str, more: &str) -> (std::path::PathBuf, SocketAddr) {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config =
+        folder.config(&format!("[watch]\nfile = \"list.txt\"\n[http]\nlisten = \"{address}\"\n{http}\n{more}"));
+    (config, address)
+}
+
+/// A stream of server-sent events.
+#[derive(Debug)]
+pub struct Events(BufReader<TcpStream>);
+
+impl Events {
+    /// What is answered when there is none.
+    pub fn open(address: SocketAddr, path: &str) -> Result<Self, Reply> {
+        let mut stream = TcpStream::connect(address).expect("somebody listens");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // In HTTP/1.0 a stream is no chunks, and ends with the connection.
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").unwrap();
+        let mut lines = BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(lines.read_line(&mut head).expect("a head") > 0, "cut off: {head}");
+        }
+        if head.starts_with("HTTP/1.0 200") {
+            assert!(head.contains("content-type: text/event-stream"), "{head}");
+            return Ok(Self(lines));
+        }
+        let mut body = String::new();
+        lines.read_to_string(&mut body).unwrap();
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+        Err(Reply { status, head, body })
+    }
+
+    /// The next event: its name and what it says; `None` at the end.
+    pub fn next(&mut self) -> Option<(String, String)> {
+        let (mut name, mut data) = (String::new(), vec![]);
+        loop {
+            let mut line = String::new();
+            if self.0.read_line(&mut line).expect("an event in time") == 0 {
+                return None;
+            }
+            match line.trim_end_matches('\n').split_once(": ") {
+                Some(("event", value)) => value.clone_into(&mut name),
+                Some(("data", value)) => data.push(value.to_owned()),
+                None if line == "\n" && !name.is_empty() => return Some((name, data.join("\n"))),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next part that is the one that is waited for.
+    #[track_caller]
+    pub fn until(&mut self, what: &str, fits: impl Fn(&str) -> bool) -> String {
+        let by = Instant::now() + PATIENCE;
+        while let Some((name, data)) = self.next() {
+            if name == "part" && fits(&data) {
+                return data;
+            }
+            assert!(Instant::now() < by, "it never said {what}");
+        }
+        panic!("it ended before it said {what}")
+    }
+}
