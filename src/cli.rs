@@ -113,6 +113,7 @@ impl Cli {
             ids: !self.ids.is_empty(),
             once: self.once,
             is_terminal: false,
+            is_canvas: false,
         }
     }
 }

@@ -19,7 +19,7 @@
 //! | language | [`event`], [`route`] |
 //! | memory | [`store`] |
 //! | the two wings | [`watch`] and [`deliver`]; they meet only at the store and never name each other |
-//! | the house | [`daemon`], [`commands`], with [`cli`], [`lifecycle`], [`logging`], [`systemd`] |
+//! | the house | [`daemon`], [`commands`], with [`cli`], [`lifecycle`], [`live`], [`logging`], [`systemd`] |
 //!
 //! # What is guaranteed
 //!
@@ -44,6 +44,7 @@ pub mod event;
 pub mod exit;
 pub mod http;
 pub mod lifecycle;
+pub mod live;
 pub mod logging;
 pub mod pace;
 pub mod plain;

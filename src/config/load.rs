@@ -28,6 +28,8 @@ pub struct Given {
     pub once: bool,
     /// Standard output is a terminal.
     pub is_terminal: bool,
+    /// A picture can be drawn on it.
+    pub is_canvas: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,6 +290,8 @@ fn add_stdout(sinks: &mut Vec<Sink>, given: &Given) {
     };
     let format = match output {
         Output::Text => StdoutFormat::Text,
+        // A pass is over before anybody has looked.
+        Output::Auto if given.is_canvas && !given.once => StdoutFormat::Live,
         Output::Auto if given.is_terminal => StdoutFormat::Text,
         Output::Json | Output::Auto => StdoutFormat::Json,
     };

@@ -501,6 +501,15 @@ fn stdout_is_there_by_default_by_option_and_not_otherwise() {
     };
     let none = "[watch]\nexecutions = [\"e\"]\n";
     assert_eq!(formats(none, None, true), [Some(StdoutFormat::Text)]);
+    let mut canvas = Case::new(none);
+    canvas.given = Given { is_terminal: true, is_canvas: true, ..canvas.given };
+    let format = |case: &Case| match case.load().unwrap().config.sinks[..] {
+        [Sink { kind: SinkKind::Stdout { format }, .. }] => format,
+        _ => panic!("not one stream"),
+    };
+    assert_eq!(format(&canvas), StdoutFormat::Live);
+    canvas.given.once = true;
+    assert_eq!(format(&canvas), StdoutFormat::Text, "a pass is over before anybody has looked");
     assert_eq!(formats(none, None, false), [Some(StdoutFormat::Json)]);
     assert_eq!(formats(none, Some(Output::Text), false), [Some(StdoutFormat::Text)]);
     assert_eq!(formats(hook, None, false), [None]);

@@ -143,6 +143,8 @@ pub enum SinkKind {
 pub enum StdoutFormat {
     Json,
     Text,
+    /// Lines as in text, above a picture of what is watched that is drawn again in its place.
+    Live,
 }
 
 /// What a webhook's body is.

@@ -6,6 +6,7 @@ mod heartbeat;
 mod list;
 pub mod outlook;
 mod parts;
+mod picture;
 mod reload;
 mod sinks;
 pub mod socket;
@@ -29,6 +30,7 @@ use self::{
     list::Lister,
     outlook::Asker,
     parts::{settings, world},
+    picture::Picture,
     sinks::Stream,
     socket::Socket,
 };
@@ -39,6 +41,7 @@ use crate::{
     deliver::{self, Dispatcher, Notice},
     exit::Exit,
     lifecycle::{Signals, Stop, Wish},
+    live::Terminal,
     store::{Access, Handle, SqliteStore, StoreError},
     systemd,
     watch::{
@@ -160,10 +163,12 @@ const LAST_CLOSE: Duration = Duration::from_millis(500);
 const LIFE_SIGN: Duration = Duration::from_secs(5);
 
 /// Runs until it is over; the exit code says how it went.
-pub async fn run(order: Order, store: SqliteStore) -> Result<Exit, Failure> {
+///
+/// `terminal` is where the live view is drawn, if there is one.
+pub async fn run(order: Order, store: SqliteStore, terminal: Option<Terminal>) -> Result<Exit, Failure> {
     let signals = Signals::new()?;
     let (handle, thread) = Handle::spawn(store)?;
-    let exit = life(order, handle, signals).await;
+    let exit = life(order, handle, signals, terminal).await;
     // With the last handle gone the thread closes the state: the log goes into the file, and the file alone is the whole state.
     let closed = tokio::task::spawn_blocking(move || thread.join());
     if timeout(LAST_CLOSE, closed).await.is_err() {
@@ -173,7 +178,7 @@ pub async fn run(order: Order, store: SqliteStore) -> Result<Exit, Failure> {
 }
 
 /// From the first look at the list to the exit code.
-async fn life(order: Order, handle: Handle, signals: Signals) -> Result<Exit, Failure> {
+async fn life(order: Order, handle: Handle, signals: Signals, terminal: Option<Terminal>) -> Result<Exit, Failure> {
     // A service waits for a full disk to have room again; a pass has an end.
     let handle = if order.mode == Mode::Once { handle.impatient(ONCE_INSISTS) } else { handle };
     let clock = Clock::system();
@@ -194,16 +199,15 @@ async fn life(order: Order, handle: Handle, signals: Signals) -> Result<Exit, Fa
     tell(&commands, Command::List(entries)).await;
 
     let (notices, told) = mpsc::channel(16);
-    let stream = Stream::default();
+    let stream = Stream::on(terminal.clone());
     let specs = sinks::specs(&order.loaded.config, &order.environment, &stream, &clock)?;
     let heart = heart(&order, &commands, &handle);
     // One pass delivers when it has read: see `deliver_once`.
     let dispatcher =
         (order.mode != Mode::Once).then(|| Dispatcher::start(specs.clone(), handle.clone(), clock.clone(), notices));
-    let socket = dispatcher.as_ref().and_then(|dispatcher| {
-        let asker = Asker::new(commands.clone(), dispatcher.summaries(), &clock);
-        listen(&order.loaded.config.state.path, asker)
-    });
+    let asker = dispatcher.as_ref().map(|dispatcher| Asker::new(commands.clone(), dispatcher.summaries(), &clock));
+    let picture = terminal.zip(asker.clone()).map(|(terminal, asker)| Picture::start(terminal, asker, handle.clone()));
+    let socket = asker.and_then(|asker| listen(&order.loaded.config.state.path, asker));
     let daemon = Daemon {
         _socket: socket,
         deadline: order.timeout.map(|timeout| Instant::now() + timeout),
@@ -227,7 +231,11 @@ async fn life(order: Order, handle: Handle, signals: Signals) -> Result<Exit, Fa
         last_prune: None,
         last_alive: Instant::now(),
     };
-    daemon.live().await
+    let exit = daemon.live().await;
+    if let Some(picture) = picture {
+        picture.end().await;
+    }
+    exit
 }
 
 /// The parts, running.
