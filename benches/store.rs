@@ -40,6 +40,7 @@ fn observed(execution: &str, now: i64, sequences: Range<u64>, sinks: &[&str]) ->
             waiting_for: None,
             waiting_since: None,
             unchanged_since: None,
+            engine: None,
         };
         let id = EventId::new(&execution, Some(&format!("step_{sequence}")), &kind, 1);
         Event { id, kind, timestamp: at(now), data }

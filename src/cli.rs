@@ -50,6 +50,10 @@ pub struct Cli {
     #[arg(long)]
     pub once: bool,
 
+    /// With --once: write metrics of the pass here, for node_exporter's textfile collector
+    #[arg(long, value_name = "FILE", requires = "once", hide_short_help = true)]
+    pub metrics_file: Option<PathBuf>,
+
     /// Give up watching after this long, such as 90s or 2h (exit 12)
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
@@ -95,6 +99,7 @@ impl Cli {
             (!self.ids.is_empty(), "an EXECUTION_ID before it"),
             (self.watch_file.is_some() && !checks, "--watch-file"),
             (self.once, "--once"),
+            (self.metrics_file.is_some(), "--metrics-file"),
             (self.timeout.is_some(), "--timeout"),
             (self.exit_status, "--exit-status"),
             (self.output.is_some(), "--output"),
@@ -148,8 +153,12 @@ pub struct Logging {
 pub enum Command {
     /// Validate configuration and watch file, print the effective settings
     Check,
-    /// Show what is being watched, from the state on disk
-    Status {
+    /// Show what waits, what runs, what has trouble and what happens next
+    Status(StatusArguments),
+    /// Draw an execution's run: a bar for each step on a time axis
+    Timeline {
+        #[arg(value_name = "EXECUTION_ID", value_parser = parse_plain_id)]
+        id: ExecutionId,
         /// One JSON document, for programs
         #[arg(long)]
         json: bool,
@@ -174,6 +183,35 @@ pub enum Command {
     },
     /// Print a completion script for a shell
     Completions { shell: clap_complete::Shell },
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "flags, as they are typed")]
+#[derive(Debug, Clone, Default, Args)]
+pub struct StatusArguments {
+    /// Only this execution: its steps, and what of it is undelivered
+    #[arg(value_name = "EXECUTION_ID", value_parser = parse_plain_id)]
+    pub id: Option<ExecutionId>,
+    /// One JSON document, for programs
+    #[arg(long)]
+    pub json: bool,
+    /// What waits for a human
+    #[arg(long, conflicts_with_all = ["id", "sink"])]
+    pub waiting: bool,
+    /// What runs
+    #[arg(long, conflicts_with_all = ["id", "sink"])]
+    pub running: bool,
+    /// What can't be read or was given up, and sinks that don't take everything
+    #[arg(long, conflicts_with_all = ["id", "sink"])]
+    pub trouble: bool,
+    /// Executions of definitions like this, such as 'marketing-*'
+    #[arg(long, value_name = "GLOB", conflicts_with_all = ["id", "sink"])]
+    pub definition: Option<String>,
+    /// One sink, with what it has not taken
+    #[arg(long, value_name = "NAME", value_parser = sink_name, conflicts_with = "id")]
+    pub sink: Option<SinkName>,
+    /// How many of each kind at most; 0 for all [default: 20, and all with --json]
+    #[arg(short = 'L', long, value_name = "N", conflicts_with = "id")]
+    pub limit: Option<usize>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -308,7 +346,7 @@ mod tests {
         for line in ["velt-watch -c a.toml status", "velt-watch status -c a.toml"] {
             let cli = parse(line).unwrap();
             assert_eq!(cli.files.config, Some("a.toml".into()), "{line}");
-            assert!(matches!(cli.command, Some(Command::Status { json: false })), "{line}: {:?}", cli.ids);
+            assert!(matches!(&cli.command, Some(Command::Status(asked)) if !asked.json), "{line}: {:?}", cli.ids);
         }
         for line in ["velt-watch -v --state s.db retry a", "velt-watch retry --state s.db a -v"] {
             let cli = parse(line).unwrap();
@@ -318,6 +356,8 @@ mod tests {
         assert!(matches!(parse("velt-watch -f list.txt check").unwrap().command, Some(Command::Check)));
         let retry = parse("velt-watch retry a b").unwrap().command;
         assert!(matches!(retry, Some(Command::Retry { ids, .. }) if ids.len() == 2));
+        let status = parse("velt-watch status --waiting --definition marketing-* -L 5 --json").unwrap().command;
+        assert!(matches!(status, Some(Command::Status(asked)) if asked.waiting && asked.limit == Some(5)));
         let line = "velt-watch dead-letters replay --all --sink a --older-than 2d -c a.toml";
         let replay = parse(line).unwrap().command;
         assert!(matches!(replay, Some(Command::DeadLetters(DeadLetters::Replay(which))) if which.all));
@@ -325,6 +365,9 @@ mod tests {
             assert!(matches!(parse(line).unwrap().command, Some(Command::DeadLetters(_))), "{line}");
         }
         for line in [
+            "velt-watch status exec_1 exec_2",
+            "velt-watch status exec_1 --waiting",
+            "velt-watch status --sink a --trouble",
             "velt-watch dead-letters",
             "velt-watch dead-letters replay",
             "velt-watch dead-letters drop --sink a",

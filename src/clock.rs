@@ -44,6 +44,13 @@ impl Time {
         let ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         Self(self.0.saturating_add(ms).min(Self::LAST))
     }
+
+    /// This moment less `ago`, no earlier than 1970.
+    #[must_use]
+    pub fn before(self, ago: Duration) -> Self {
+        let ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_sub(ms).max(0))
+    }
 }
 
 impl fmt::Display for Time {

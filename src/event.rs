@@ -14,6 +14,9 @@ use crate::{
     velt::model::{ExecutionId, ExecutionStatus, Failure, StepStatus},
 };
 
+/// The types of the engine's stream that no snapshot shows.
+pub const ENGINE_FACTS: [&str; 3] = ["group.quorum-met", "loop.iteration-started", "loop.exhausted"];
+
 /// What happened. Prints as the event's `type`, for example `step.waiting`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -31,6 +34,8 @@ pub enum Kind {
     Reminder,
     /// A sample, to try a sink with.
     Test,
+    /// What only the engine's own stream tells, as it spells it: one of [`ENGINE_FACTS`].
+    Engine(Arc<str>),
     /// A type written by another version of this program, kept as it was spelled.
     Other(Arc<str>),
 }
@@ -45,7 +50,7 @@ impl fmt::Display for Kind {
             Self::Stalled => f.write_str("watch.stalled"),
             Self::Reminder => f.write_str("watch.reminder"),
             Self::Test => f.write_str("watch.test"),
-            Self::Other(text) => f.write_str(text),
+            Self::Engine(text) | Self::Other(text) => f.write_str(text),
         }
     }
 }
@@ -60,6 +65,7 @@ impl From<&str> for Kind {
             Some(("watch", "stalled")) => Self::Stalled,
             Some(("watch", "reminder")) => Self::Reminder,
             Some(("watch", "test")) => Self::Test,
+            _ if ENGINE_FACTS.contains(&text) => Self::Engine(text.into()),
             _ => Self::Other(text.into()),
         }
     }
@@ -99,6 +105,17 @@ impl EventId {
     pub fn new(execution: &ExecutionId, step_id: Option<&str>, kind: &Kind, entry: u32) -> Self {
         let mut hash = Sha256::new();
         for part in [execution.as_str(), step_id.unwrap_or_default(), &kind.to_string(), &entry.to_string()] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self(format!("evt_{}", plain::hex(&hash.finalize()[..16])).into())
+    }
+
+    /// The id of what only the engine's stream told, by the engine's own id for it.
+    pub fn of_engine(execution: &ExecutionId, event_id: &str) -> Self {
+        let mut hash = Sha256::new();
+        // Three parts and not four: never the question that [`new`](Self::new) asks.
+        for part in [execution.as_str(), "engine", event_id] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
@@ -174,6 +191,19 @@ pub struct Data {
     /// `watch.stalled`: when something changed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unchanged_since: Option<Time>,
+    /// Where the engine's stream told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
+}
+
+/// An event's place in the engine's stream and, for what only the stream tells, the scalars it came with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Engine {
+    pub event_id: Box<str>,
+    pub seq: u64,
+    #[serde(flatten)]
+    pub facts: BTreeMap<Box<str>, serde_json::Value>,
 }
 
 /// A step as an event tells it.
@@ -279,6 +309,8 @@ mod tests {
             "watch.reminder",
             "watch.test",
             "group.quorum-met",
+            "loop.exhausted",
+            "loop.rewound",
             "odd",
         ] {
             assert_eq!(Kind::from(text).to_string(), text);
@@ -295,12 +327,13 @@ mod tests {
     }
 
     /// The wire format, as receivers have it: what was once written reads back and is written the same for ever.
-    const GOLDEN: [&str; 5] = [
+    const GOLDEN: [&str; 6] = [
         r#"{"id":"evt_5d1f9f2c3c0f0f6f8f0d7d4f4c8b2a11","type":"step.waiting","timestamp":"2026-11-23T16:04:06.115Z","data":{"executionId":"exec_1","definitionId":"marketing-copy-approval","definitionVersion":1,"correlationId":"corr_campaign_42","label":"Q2 launch copy","sequence":3,"from":"running","to":"waiting","step":{"stepId":"step_human-legal_1_a","nodeId":"human-legal","nodeType":"human","groupId":"parallel-review","startedAt":"2026-11-23T16:04:05.000Z","completedAt":null,"decision":null,"error":null},"execution":{"status":"running","startedAt":"2026-11-23T16:04:00.000Z","completedAt":null,"cancelledAt":null,"failureReason":null,"steps":{"total":4,"completed":1,"running":1,"waiting":2}},"observedAt":"2026-11-23T16:04:06.115Z","previousObservedAt":"2026-11-23T16:04:04.000Z","initial":false,"final":false}}"#,
         r#"{"id":"evt_0123456789abcdef0123456789abcdef","type":"execution.failed","timestamp":"2026-11-23T16:05:00.000Z","data":{"executionId":"exec_1","definitionId":null,"definitionVersion":null,"correlationId":null,"label":null,"sequence":9,"from":"running","to":"failed","execution":{"status":"failed","startedAt":null,"completedAt":"2026-11-23T16:05:00.000Z","cancelledAt":null,"failureReason":{"code":"STEP_FAILED","message":"agent-publish failed"},"steps":{"total":0}},"observedAt":"2026-11-23T16:05:01.000Z","previousObservedAt":null,"initial":true,"final":true}}"#,
         r#"{"id":"evt_fedcba9876543210fedcba9876543210","type":"watch.abandoned","timestamp":"2026-11-23T16:05:00.000Z","data":{"executionId":"exec_2","definitionId":null,"definitionVersion":null,"correlationId":null,"label":null,"sequence":1,"from":null,"to":null,"execution":null,"observedAt":"2026-11-23T16:05:00.000Z","previousObservedAt":null,"initial":false,"final":true,"reason":"not-found"}}"#,
         r#"{"id":"evt_00112233445566778899aabbccddeeff","type":"watch.reminder","timestamp":"2026-11-23T20:04:07.000Z","data":{"executionId":"exec_1","definitionId":"marketing-copy-approval","definitionVersion":1,"correlationId":null,"label":null,"sequence":7,"from":null,"to":null,"step":{"stepId":"step_human-legal_1_a","nodeId":"human-legal","nodeType":"human","groupId":null,"startedAt":"2026-11-23T16:04:05.000Z","completedAt":null,"decision":null,"error":null},"execution":{"status":"running","startedAt":"2026-11-23T16:04:00.000Z","completedAt":null,"cancelledAt":null,"failureReason":null,"steps":{"total":1,"waiting":1}},"observedAt":"2026-11-23T20:04:07.000Z","previousObservedAt":"2026-11-23T20:02:07.000Z","initial":false,"final":false,"waitingFor":"4h","waitingSince":"2026-11-23T16:04:06.115Z"}}"#,
         r#"{"id":"evt_ffeeddccbbaa99887766554433221100","type":"watch.stalled","timestamp":"2026-11-23T17:04:07.000Z","data":{"executionId":"exec_1","definitionId":"marketing-copy-approval","definitionVersion":1,"correlationId":null,"label":null,"sequence":6,"from":null,"to":null,"execution":{"status":"running","startedAt":"2026-11-23T16:04:00.000Z","completedAt":null,"cancelledAt":null,"failureReason":null,"steps":{"total":1,"waiting":1}},"observedAt":"2026-11-23T17:04:07.000Z","previousObservedAt":"2026-11-23T17:02:07.000Z","initial":false,"final":false,"unchangedSince":"2026-11-23T16:04:06.115Z"}}"#,
+        r#"{"id":"evt_00112233445566778899aabbccddeeff","type":"group.quorum-met","timestamp":"2026-11-23T16:05:00.000Z","data":{"executionId":"exec_1","definitionId":null,"definitionVersion":null,"correlationId":null,"label":null,"sequence":4,"from":null,"to":null,"execution":null,"observedAt":"2026-11-23T16:05:00.000Z","previousObservedAt":null,"initial":false,"final":false,"engine":{"eventId":"evt_1_a","seq":12,"groupId":"parallel-review","quorum":2}}}"#,
     ];
 
     #[test]

@@ -7,13 +7,18 @@ use std::{
     error::Error,
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use reqwest::{Certificate, Client, ClientBuilder, redirect, retry};
+use reqwest::{
+    Certificate, Client, ClientBuilder,
+    header::{DATE, HeaderMap, HeaderName, RETRY_AFTER},
+    redirect, retry,
+};
 use rustls::CertificateError;
 use thiserror::Error;
 
-use crate::{clock::Time, plain};
+use crate::{clock::Time, pace, plain};
 
 /// So many of the names in a certificate are told.
 const NAMES: usize = 3;
@@ -70,6 +75,18 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, SetupError> {
     // A file with anything else in it is read as an empty list: trusting nobody new, without a word.
     let found = Certificate::from_pem_bundle(&pem).ok().filter(|found| !found.is_empty());
     found.ok_or_else(|| SetupError::NoCertificate { path: path.into() })
+}
+
+/// What a header says, if it is text.
+pub fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// How long an answer's `Retry-After` asks to wait, not yet clamped. A date counts from the moment at which its author wrote it, as
+/// `Date` says: our clock may be another. Where there is no such moment, from `now`.
+pub fn retry_after(headers: &HeaderMap, now: Time) -> Option<Duration> {
+    let written = text(headers, DATE).and_then(pace::http_date).unwrap_or(now);
+    pace::retry_after(text(headers, RETRY_AFTER)?, written)
 }
 
 /// What `error` came from, outermost first; not the error itself, whose words hold the URL.
@@ -169,6 +186,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_date_to_wait_for_counts_by_the_clock_that_wrote_it() {
+        let asked = |headers: &HeaderMap| retry_after(headers, "2026-11-23T16:00:00Z".parse().unwrap());
+        let soon = "Mon, 23 Nov 2026 16:02:00 GMT";
+        let long_ago = "Fri, 23 Nov 2001 16:02:00 GMT";
+        for (wait, date, seconds, why) in [
+            (Some("120"), None, Some(120), "seconds need no clock"),
+            (Some("120"), Some(long_ago), Some(120), "whatever it says"),
+            (Some(soon), None, Some(120), "ours, where the answer has none"),
+            (Some(soon), Some("soon"), Some(120), "ours, where the answer's can't be read"),
+            (Some(soon), Some("Mon, 23 Nov 2026 16:01:30 GMT"), Some(30), "its own"),
+            (Some(long_ago), Some("Fri, 23 Nov 2001 16:01:00 GMT"), Some(60), "its own, though it is years behind"),
+            (Some(soon), Some(soon), None, "none left by its own"),
+            (None, Some(soon), None, "not asked for"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [(RETRY_AFTER, wait), (DATE, date)] {
+                headers.extend(value.map(|value| (name, value.parse().unwrap())));
+            }
+            assert_eq!(asked(&headers), seconds.map(Duration::from_secs), "{why}");
+        }
+    }
+
+    #[test]
     fn a_file_that_vouches_for_nobody_is_refused_and_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("roots.pem");
@@ -195,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_day_beyond_the_calendar_is_no_panic() {
-        let never = rustls::pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(u64::MAX));
+        let never = rustls::pki_types::UnixTime::since_unix_epoch(Duration::from_secs(u64::MAX));
         let told = certificate(&CertificateError::ExpiredContext { time: never, not_after: never });
         assert!(told.contains("a day that no calendar has"), "{told}");
     }

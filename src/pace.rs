@@ -224,6 +224,8 @@ mod tests {
             (" 7 ", Some(7)),
             ("0", None),
             ("99999999999999999999999", Some(u64::MAX)),
+            ("1.5", None),
+            ("Sunday, 23-Nov-25 16:04:36 GMT", Some(30)),
             ("Sun, 23 Nov 2025 16:04:36 GMT", Some(30)),
             ("Sun, 23 Nov 2025 16:04:00 GMT", None),
             ("soon", None),

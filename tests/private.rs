@@ -81,6 +81,7 @@ fn whatever_the_umask_the_state_is_its_owners_alone_and_nothing_else_is_written(
             own("state.db-wal", 0o600),
             own("state.db-shm", 0o600),
             own("state.db.lock", 0o600),
+            own("state.db.sock", 0o600),
         ]);
         assert_eq!(modes(&folder.path("")), expected, "umask {umask}");
         drop(running);
@@ -92,7 +93,7 @@ fn no_option_takes_a_secret() {
     let folder = Folder::new();
     let help = |args: &[&str]| Program::bare(&folder).args(args).arg("--help").run().expect(0).stdout.join("\n");
     let mut texts = vec![help(&[])];
-    for command in ["check", "status", "retry", "dead-letters", "test-sink", "completions"] {
+    for command in ["check", "status", "timeline", "retry", "dead-letters", "test-sink", "completions"] {
         assert!(texts[0].contains(command), "{command}");
         texts.push(help(&[command]));
     }

@@ -222,7 +222,7 @@ impl States {
         let running = states.start("good");
         // Not only printed, but settled.
         running.stands(&format!("sink stdout: 0 pending, {} accepted", 2 * states.ids.len()));
-        for entry in ["", "-wal"] {
+        for entry in ["", "-wal", "-shm"] {
             fs::create_dir_all(states.folder.path("killed")).unwrap();
             let of = |home: &str| states.folder.path(&format!("{home}/state.db{entry}"));
             fs::copy(of("good"), of("killed")).unwrap();
@@ -248,7 +248,7 @@ impl States {
     fn copy(&self, from: &str, to: &str, change: impl FnOnce(&Path)) {
         let (from, to) = (self.folder.path(from), self.folder.path(to));
         fs::create_dir_all(&to).unwrap();
-        for name in ["state.db", "state.db-wal"] {
+        for name in ["state.db", "state.db-wal", "state.db-shm"] {
             if from.join(name).exists() {
                 fs::copy(from.join(name), to.join(name)).unwrap();
             }
@@ -328,6 +328,14 @@ fn damage_is_refused_and_left_byte_for_byte_as_it_was() {
             let rest = usize::try_from(length(&database(home)) - PAGE).unwrap();
             overwrite(database(home), PAGE, rest);
             overwrite(home.join("state.db-wal"), 32 + 24, 4096);
+        }),
+        ("killed", "the log alone", |home| {
+            let log = home.join("state.db-wal");
+            overwrite(log.clone(), 0, usize::try_from(length(&log)).unwrap());
+        }),
+        ("killed", "a frame in the middle of the log", |home| {
+            let frames = (length(&home.join("state.db-wal")) - 32) / (24 + PAGE);
+            overwrite(home.join("state.db-wal"), 32 + frames / 4 * (24 + PAGE) + 24, 8);
         }),
     ];
     let asked = states.sim.request_count();

@@ -32,7 +32,7 @@ fn bad_servers(trusted: &Authority) -> Vec<(&'static str, Shown, &'static str)> 
 fn folder(trusted: &Authority) -> Folder {
     let folder = Folder::new();
     folder.write("ca.pem", trusted.pem());
-    folder.write("api.toml", "[api]\nca_file = \"ca.pem\"\n");
+    folder.write("api.toml", "[api]\nca_file = \"ca.pem\"\n[poll]\nevents = false\n");
     folder.write("system.pem", Authority::new().pem());
     folder
 }

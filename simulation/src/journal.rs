@@ -68,6 +68,7 @@ pub(crate) enum Fact {
     },
     Printed {
         sink: usize,
+        began: Duration,
         lines: Vec<String>,
         whole: usize,
     },
@@ -173,11 +174,28 @@ impl Got {
     }
 }
 
+/// A moment, counted from the beginning.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock(pub(crate) Duration);
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0.as_millis();
+        let (h, m, s, ms) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
+        write!(f, "{h:02}:{m:02}:{s:02}.{ms:03}")
+    }
+}
+
+impl Entry {
+    /// When, and in which life.
+    pub(crate) fn stamp(&self) -> String {
+        format!("{} #{:<2}", Clock(self.at), self.life)
+    }
+}
+
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = self.at.as_millis();
-        let (h, m, s, ms) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
-        write!(f, "{h:02}:{m:02}:{s:02}.{ms:03} #{:<2} {}", self.life, self.fact)
+        write!(f, "{} {}", self.stamp(), self.fact)
     }
 }
 
@@ -209,7 +227,7 @@ impl fmt::Display for Fact {
                 parcel.iter().try_for_each(|sent| write!(f, " {}", short(&sent.json)))
             }
             Self::Got { sink, first, got } => write!(f, "sink {sink:<3} answers for delivery {first}: {got:?}"),
-            Self::Printed { sink, lines, whole } => {
+            Self::Printed { sink, lines, whole, .. } => {
                 write!(f, "sink {sink:<3} printed {whole} of {}:", lines.len())?;
                 lines.iter().try_for_each(|line| write!(f, " {}", short(line)))
             }
@@ -245,7 +263,7 @@ impl fmt::Display for Commit {
 }
 
 /// An event in few words: number, type, step.
-fn short(json: &str) -> String {
+pub(crate) fn short(json: &str) -> String {
     let Ok(event) = serde_json::from_str::<serde_json::Value>(json) else { return "?".into() };
     let data = &event["data"];
     let node = data["step"]["nodeId"].as_str().map(|node| format!("({node})")).unwrap_or_default();

@@ -332,6 +332,7 @@ fn settings(universe: &Universe) -> Settings {
         attention: Arc::default(),
         keeps_state: true,
         mode: Mode::Forever,
+        discover: vec![],
     }
 }
 

@@ -13,10 +13,11 @@ mod plan;
 mod receivers;
 mod script;
 mod state;
+mod trace;
 mod universe;
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     process::ExitCode,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
@@ -29,6 +30,7 @@ use check::Failure;
 use journal::Entry;
 use life::{End, Wanted};
 use plan::Plan;
+use trace::Trace;
 use universe::Universe;
 
 /// Hours of watching in milliseconds, under faults at every seam, checked against the truth.
@@ -131,7 +133,7 @@ fn main() -> anyhow::Result<ExitCode> {
                             let again = format!("--seed {seed} --hours {}", args.hours);
                             let _ = writeln!(
                                 io::stderr().lock(),
-                                "seed {seed} failed: {why}\n  again, with its trace: simulate {again}"
+                                "seed {seed} failed: {why}\n  again, with its trace: cargo run --profile simulation -p velt-watch-simulation -- {again}"
                             );
                         }
                     }
@@ -150,8 +152,14 @@ fn main() -> anyhow::Result<ExitCode> {
 fn attempt(seed: u64, hours: f64) -> Result<Duration, String> {
     let outcome = run(seed, hours).map_err(|error| format!("{error:#}"))?;
     if let Some(failure) = outcome.failure {
-        let place = failure.entry.map(|entry| format!("\n  {}", outcome.journal[entry])).unwrap_or_default();
-        return Err(format!("{}{place}", failure.what));
+        let plan = Plan::draw(seed, hours);
+        let mut trace = Trace::new(&plan);
+        let until = failure.entry.map_or(outcome.journal.len(), |entry| entry + 1);
+        let mut last = String::new();
+        for entry in &outcome.journal[..until] {
+            last = trace.line(entry);
+        }
+        return Err(format!("{}\n  {last}", trace.complaint(&failure.what)));
     }
     if seed.is_multiple_of(TWICE_EVERY) {
         let again = run(seed, hours).map_err(|error| format!("{error:#}"))?;
@@ -169,20 +177,24 @@ fn trace(seed: u64, hours: f64) -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .without_time()
         .init();
     let outcome = run(seed, hours)?;
     let mut out = io::BufWriter::new(io::stdout().lock());
-    writeln!(out, "{:#?}", Plan::draw(seed, hours).sinks)?;
+    let plan = Plan::draw(seed, hours);
+    writeln!(out, "{plan}")?;
+    let mut trace = Trace::new(&plan);
     for (index, entry) in outcome.journal.iter().enumerate() {
-        writeln!(out, "{entry}")?;
-        if let Some(failure) = outcome.failure.as_ref().filter(|failure| failure.entry == Some(index)) {
-            writeln!(out, ">>>>>>>> {}", failure.what)?;
+        writeln!(out, "{}", trace.line(entry))?;
+        // What follows is of no interest any more.
+        if outcome.failure.as_ref().is_some_and(|failure| failure.entry == Some(index)) {
+            break;
         }
     }
     match &outcome.failure {
         None => writeln!(out, "seed {seed} passed")?,
-        Some(failure) => writeln!(out, "seed {seed} failed: {}", failure.what)?,
+        Some(failure) => writeln!(out, "seed {seed} failed: {}", trace.complaint(&failure.what))?,
     }
     out.flush()?;
     Ok(if outcome.failure.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -53,7 +53,7 @@ impl Webhook {
         universe.note(Fact::Got { sink: self.sink, first, got: got.clone() });
         match got {
             Got::Status { code, retry_after } => {
-                Answer::Status { code, retry_after: retry_after.map(|seconds| seconds.to_string()), extract: None }
+                Answer::Status { code, retry_after: retry_after.map(Duration::from_secs), extract: None }
             }
             Got::Fussy => Answer::Status { code: 400, retry_after: None, extract: Some("invalid_blocks".into()) },
             Got::Nothing { why: "silence", .. } => Answer::Failure(Failure::TimedOut { after: TIMEOUT }),
@@ -142,11 +142,12 @@ impl Press for Printer {
             if !universe.alive() {
                 return std::future::pending().await;
             }
+            let began = universe.now();
             sleep(universe.draw(|rng| Duration::from_millis([0, 1, 50, 3_000][rng.usize(..4)]))).await;
             let whole =
                 if universe.strikes(0.05) { universe.draw(|rng| rng.usize(..=lines.len())) } else { lines.len() };
             let error = (whole < lines.len()).then_some(io::ErrorKind::WouldBlock);
-            universe.note(Fact::Printed { sink: self.sink, lines, whole });
+            universe.note(Fact::Printed { sink: self.sink, began, lines, whole });
             if !universe.alive() {
                 return std::future::pending().await;
             }

@@ -6,8 +6,8 @@ use velt_watch::{
     clock::Time,
     route::SinkName,
     store::{
-        DeadFilter, DeadLetter, Delivery, Due, Known, LetterId, Memory, Parcel, Queue, Remembered, Settlement, Stopped,
-        Store, StoreError, Write,
+        DeadFilter, DeadLetter, Delivery, Due, Known, LetterId, Memory, OutboxFilter, Parcel, Queue, Remembered,
+        Settlement, Stopped, Store, StoreError, Undelivered, Write,
     },
     velt::model::ExecutionId,
 };
@@ -84,6 +84,7 @@ impl State {
                 )
             }
             Write::NotFoundSince { .. } => Commit::Other("not found since"),
+            Write::Discovered { .. } => Commit::Other("discovered"),
             Write::Resume { .. } => Commit::Other("resume"),
             Write::DropDead { .. } => Commit::Other("drop dead letters"),
             Write::Note { .. } => Commit::Other("note"),
@@ -119,6 +120,10 @@ impl Store for State {
 
     fn roster(&mut self) -> Result<Vec<Known>, StoreError> {
         self.ask(|store| store.roster())
+    }
+
+    fn known(&mut self, ids: &[ExecutionId]) -> Result<Vec<Known>, StoreError> {
+        self.ask(|store| store.known(ids))
     }
 
     fn recall(&mut self, id: &ExecutionId) -> Result<Option<Memory>, StoreError> {
@@ -186,5 +191,17 @@ impl Store for State {
 
     fn everything(&mut self) -> Result<Vec<Remembered>, StoreError> {
         self.ask(|store| store.everything())
+    }
+
+    fn undelivered(&mut self, filter: &OutboxFilter, limit: usize) -> Result<Vec<Undelivered>, StoreError> {
+        self.ask(|store| store.undelivered(filter, limit))
+    }
+
+    fn remembered(&mut self, id: &ExecutionId) -> Result<Option<Remembered>, StoreError> {
+        self.ask(|store| store.remembered(id))
+    }
+
+    fn story(&mut self, id: &ExecutionId) -> Result<Vec<Box<str>>, StoreError> {
+        self.ask(|store| store.story(id))
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     daemon::Failure,
     exit::Exit,
     plain,
+    velt::model::ExecutionStatus,
     watch::list::WatchFile,
 };
 
@@ -24,6 +25,16 @@ pub(super) fn run(given: &Given, environment: &Environment, out: &mut impl Write
     }
     settings(config, environment, out)?;
     sinks(config, environment, out)?;
+    for discover in &config.discover {
+        let status: Vec<&str> = discover.status.iter().map(ExecutionStatus::as_str).collect();
+        writeln!(
+            out,
+            "discover        {}: {}, begun within {}",
+            plain::escape(&discover.definition),
+            status.join(", "),
+            plain::duration(discover.since)
+        )?;
+    }
     let mut problems = 0;
     let named = config.watch.executions.len();
     match &config.watch.file {
@@ -61,7 +72,7 @@ pub(super) fn run(given: &Given, environment: &Environment, out: &mut impl Write
 
 fn settings(config: &Config, environment: &Environment, out: &mut impl Write) -> std::io::Result<()> {
     let say = plain::duration;
-    let Config { api, poll, state, watch, remind, heartbeat, log, daemon, .. } = config;
+    let Config { api, poll, state, watch, remind, heartbeat, http, log, daemon, .. } = config;
     writeln!(out, "api.url         {}", api.url)?;
     writeln!(out, "api.api_key     set, {}", api.api_key.describe())?;
     writeln!(out, "api.auth_token  set, {}", api.auth_token.describe())?;
@@ -74,13 +85,14 @@ fn settings(config: &Config, environment: &Environment, out: &mut impl Write) ->
     )?;
     writeln!(
         out,
-        "poll            every {} to {}, growing by {}, jitter {}; {} requests/s, {} at once",
+        "poll            every {} to {}, growing by {}, jitter {}; {} requests/s, {} at once; events {}",
         say(poll.pace.initial()),
         say(poll.pace.max()),
         poll.pace.multiplier(),
         poll.pace.jitter(),
         poll.rate_limit.per_second(),
-        poll.max_in_flight
+        poll.max_in_flight,
+        poll.events
     )?;
     let stalled = watch.stalled_after.map_or_else(|| "off".into(), say);
     writeln!(out, "watch           not_found_grace {}, stalled_after {stalled}", say(watch.not_found_grace))?;
@@ -97,6 +109,11 @@ fn settings(config: &Config, environment: &Environment, out: &mut impl Write) ->
             writeln!(out, "state           {}, kept for {}", path.display(), say(state.retention))
         }
     }?;
+    match http.listen {
+        None => writeln!(out, "http            off")?,
+        Some(listen) if http.allowed_hosts.is_empty() => writeln!(out, "http            {listen}")?,
+        Some(listen) => writeln!(out, "http            {listen}, also as {}", http.allowed_hosts.join(", "))?,
+    }
     writeln!(out, "log             {}; shutdown_grace {}", log.level, say(daemon.shutdown_grace))
 }
 

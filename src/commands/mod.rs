@@ -3,22 +3,30 @@
 
 mod check;
 pub mod dead_letters;
+mod paint;
 pub mod retry;
 pub mod status;
 mod table;
 mod test_sink;
+pub mod timeline;
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    fs,
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
 
 use clap::CommandFactory;
 
 use crate::{
     cli::{Cli, Command, DeadLetters},
-    clock::Clock,
+    clock::{Clock, Time},
     config::{self, StatePath, secret::Environment},
-    daemon::{Failure, open_state},
+    daemon::{Failure, socket},
     exit::Exit,
     plain,
+    route::SinkName,
     store::{Access, SqliteStore},
 };
 
@@ -43,9 +51,33 @@ fn answer(command: &Command, cli: &Cli, environment: &Environment, out: &mut imp
             out.write_all(plain::escape_lines(&String::from_utf8_lossy(&text)).as_bytes())?;
             done
         }
-        Command::Status { json } => {
+        Command::Status(asked) => {
+            let path = state_file(cli, environment)?;
+            // Before it is opened: that may touch its files.
+            let as_of = last_written(&path);
+            let mut store = SqliteStore::open(&path, Access::Read)?;
+            let socket = socket::path(&path);
+            let setting = status::Setting {
+                now: Clock::system().now(),
+                width: width(environment),
+                colour: colour(environment),
+                as_of,
+                daemon: &|scope| socket::ask(&socket, scope, DAEMON_PATIENCE),
+                // A configuration that can't be read is no obstacle: its sinks only complete the list.
+                sinks: sink_names(cli, environment).unwrap_or_default(),
+            };
+            status::run(&mut store, asked, &setting, out)?;
+            Ok(Exit::Done)
+        }
+        Command::Timeline { id, json } => {
             let mut store = open(cli, environment, Access::Read)?;
-            status::run(&mut store, Clock::system().now(), *json, width(), out)?;
+            let setting = timeline::Setting {
+                now: Clock::system().now(),
+                width: width(environment),
+                colour: colour(environment),
+                unicode: timeline::shows_unicode(environment),
+            };
+            timeline::run(&mut store, id, *json, setting, out)?;
             Ok(Exit::Done)
         }
         Command::Retry { ids, all } => {
@@ -57,12 +89,11 @@ fn answer(command: &Command, cli: &Cli, environment: &Environment, out: &mut imp
         Command::DeadLetters(action) => {
             let changes = matches!(action, DeadLetters::Replay(_) | DeadLetters::Drop(_));
             let mut store = open(cli, environment, if changes { Access::Write } else { Access::Read })?;
-            // A configuration that can't be read is no obstacle: its sinks only make a warning better.
-            let sinks = config::sinks(&cli.given(), environment).ok();
             let setting = dead_letters::Setting {
                 now: Clock::system().now(),
                 width: terminal_width(),
-                sinks: sinks.map(|sinks| sinks.into_iter().map(|sink| sink.name).collect()),
+                // A configuration that can't be read is no obstacle: its sinks only make a warning better.
+                sinks: sink_names(cli, environment),
             };
             dead_letters::run(&mut store, action, &setting, out)?;
             Ok(Exit::Done)
@@ -79,20 +110,51 @@ fn answer(command: &Command, cli: &Cli, environment: &Environment, out: &mut imp
 
 /// The state that the daemon of this configuration keeps.
 fn open(cli: &Cli, environment: &Environment, access: Access) -> Result<SqliteStore, Failure> {
-    let path = config::state_path(&cli.given(), environment)?;
-    if path == StatePath::Memory {
-        let what = "state.path: a state in memory can't be looked into from outside\n  hint: name a file with --state";
-        return Err(Failure::Wiring(what.into()));
-    }
-    Ok(open_state(&path, access)?)
+    Ok(SqliteStore::open(&state_file(cli, environment)?, access)?)
 }
+
+fn state_file(cli: &Cli, environment: &Environment) -> Result<PathBuf, Failure> {
+    match config::state_path(&cli.given(), environment)? {
+        StatePath::File(path) => Ok(path),
+        StatePath::Memory => {
+            let what =
+                "state.path: a state in memory can't be looked into from outside\n  hint: name a file with --state";
+            Err(Failure::Wiring(what.into()))
+        }
+    }
+}
+
+/// When the state or its log was last written.
+fn last_written(state: &Path) -> Option<Time> {
+    let state = fs::canonicalize(state).ok()?;
+    let mut log = state.clone().into_os_string();
+    log.push("-wal");
+    let written = |path: &Path| fs::metadata(path).ok()?.modified().ok();
+    let last = written(&state).max(written(Path::new(&log)))?;
+    let ms = last.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_millis();
+    Time::from_millis(i64::try_from(ms).ok()?)
+}
+
+fn sink_names(cli: &Cli, environment: &Environment) -> Option<Vec<SinkName>> {
+    let sinks = config::sinks(&cli.given(), environment).ok()?;
+    Some(sinks.into_iter().map(|sink| sink.name).collect())
+}
+
+/// A daemon that needs longer has other worries.
+const DAEMON_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Where there is no terminal, or it doesn't say how wide it is.
 const PAGE: usize = 100;
 
-/// How wide an answer may be: as the terminal, or as a page where there is none.
-fn width() -> usize {
-    terminal_width().unwrap_or(PAGE)
+/// How wide an answer may be: as the terminal, or where there is none as `COLUMNS` says, or as a page.
+fn width(environment: &Environment) -> usize {
+    let columns = || environment.get("COLUMNS")?.parse().ok().filter(|columns| *columns > 0);
+    terminal_width().or_else(columns).unwrap_or(PAGE)
+}
+
+/// Only for somebody who looks, and has not said no (no-color.org).
+fn colour(environment: &Environment) -> bool {
+    io::stdout().is_terminal() && environment.get("NO_COLOR").is_none() && environment.get("TERM") != Some("dumb")
 }
 
 /// `None` where programs read.

@@ -1,305 +1,154 @@
-//! `velt-watch status`: what is being watched, from the state on disk.
+//! `velt-watch status`: what is being watched, from the state on disk and, where one runs, from the daemon.
 //!
 //! What waits for a human comes first, longest wait first: that is what people ask for. Names come from the API and are escaped.
+//! However many executions there are, what people read stays short; what programs read is whole.
+
+mod document;
+mod live;
+mod one;
+mod sinks;
+mod text;
+
+pub(super) use self::one::style;
 
 #[cfg(test)]
 mod tests;
 
-use std::io;
+use std::{fmt, io};
 
-use serde::Serialize;
+use wildmatch::WildMatch;
 
-use super::table::{Column, Table};
+use self::{
+    document::{Document, Execution},
+    live::Live,
+    text::Text,
+};
 use crate::{
+    cli::StatusArguments,
     clock::Time,
-    daemon::Failure,
-    event::StepCounts,
-    plain::{duration, escape},
-    store::{Abandoned, Outcome, Queue, Remembered, Standing, Store},
-    velt::model::{ExecutionId, StepStatus},
+    config::nearest,
+    daemon::{
+        Failure,
+        outlook::{Outlook, Scope},
+    },
+    plain::{escape, escape_json},
+    route::SinkName,
+    store::{OutboxFilter, Standing, Store, Undelivered},
+    velt::model::ExecutionId,
 };
 
-/// Writes the status as it is at `now`: one JSON document, or text that fits `width` columns where names allow.
-pub fn run(store: &mut dyn Store, now: Time, json: bool, width: usize, out: &mut dyn io::Write) -> Result<(), Failure> {
-    let everything = store.everything()?;
-    let queues = store.queues()?;
-    if json {
-        let document = Document {
-            executions: everything.iter().map(Execution::of).collect(),
-            sinks: queues.iter().map(Sink::of).collect(),
-        };
-        serde_json::to_writer(&mut *out, &document).map_err(io::Error::from)?;
-        writeln!(out)?;
-    } else {
-        Text { now, width, out }.write(&everything, &queues)?;
+/// So many of each kind are shown to people who don't say how many they want.
+const SHOWN: usize = 20;
+
+/// Where and when the command is given.
+pub struct Setting<'a> {
+    pub now: Time,
+    pub width: usize,
+    pub colour: bool,
+    /// When the state was last written.
+    pub as_of: Option<Time>,
+    /// Asks the daemon that holds this state; `None` where there is none.
+    pub daemon: &'a dyn Fn(Scope) -> io::Result<Option<Outlook>>,
+    /// The configuration's sinks, as far as it can be read.
+    pub sinks: Vec<SinkName>,
+}
+
+impl fmt::Debug for Setting<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setting").field("now", &self.now).field("width", &self.width).finish_non_exhaustive()
+    }
+}
+
+/// Writes the status: one JSON document, or text that fits where names allow.
+pub fn run(
+    store: &mut dyn Store,
+    asked: &StatusArguments,
+    setting: &Setting<'_>,
+    out: &mut dyn io::Write,
+) -> Result<(), Failure> {
+    match &asked.id {
+        Some(id) => one::run(store, id, asked.json, setting, out)?,
+        None => everything(store, asked, setting, out)?,
     }
     out.flush()?;
     Ok(())
 }
 
-/// The JSON document: a contract, fields are only ever added.
-#[derive(Serialize)]
-struct Document<'a> {
-    executions: Vec<Execution<'a>>,
-    sinks: Vec<Sink<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "the names are the document's")]
-struct Execution<'a> {
-    execution_id: &'a ExecutionId,
-    label: Option<&'a str>,
-    standing: &'static str,
-    /// As the API last spelled it; null while it has never been read.
-    status: Option<&'a str>,
-    definition_id: Option<&'a str>,
-    observed_at: Option<Time>,
-    not_found_since: Option<Time>,
-    steps: StepCounts,
-    waiting: Vec<Waiting<'a>>,
-    /// Events that some sink has not taken yet.
-    undelivered: u64,
-    /// The number of its latest event.
-    sequence: u64,
-}
-
-/// A step that waits for a human.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Waiting<'a> {
-    step_id: &'a str,
-    node_id: Option<&'a str>,
-    since: Time,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Sink<'a> {
-    name: &'a str,
-    pending: u64,
-    oldest: Option<Time>,
-    next_attempt_at: Option<Time>,
-    last_answer: Option<&'a str>,
-    dead: u64,
-    stopped: Option<Stop<'a>>,
-}
-
-#[derive(Serialize)]
-struct Stop<'a> {
-    reason: &'a str,
-    at: Time,
-}
-
-impl<'a> Execution<'a> {
-    fn of(of: &'a Remembered) -> Self {
-        let execution = of.memory.execution.as_ref();
-        // Past retention, only the outcome is left of the snapshot.
-        let outcome = matches!(of.known.standing, Standing::Ended(_)).then(|| of.known.standing.as_str());
-        Self {
-            execution_id: &of.known.id,
-            label: of.label.as_deref(),
-            standing: of.known.standing.as_str(),
-            status: execution.map(|execution| execution.status.as_str()).or(outcome),
-            definition_id: execution.and_then(|execution| execution.definition_id.as_deref()),
-            observed_at: of.known.observed_at,
-            not_found_since: of.known.not_found_since,
-            steps: StepCounts::count(of.memory.steps.iter().map(|step| &step.status)),
-            waiting: waiting(of),
-            undelivered: of.undelivered,
-            sequence: of.memory.next_sequence.saturating_sub(1),
-        }
-    }
-
-    /// What a person calls it: the label, else the definition.
-    fn name(&self) -> &'a str {
-        self.label.or(self.definition_id).unwrap_or("-")
-    }
-}
-
-/// The steps that wait, as long as the execution itself can go on.
-fn waiting(of: &Remembered) -> Vec<Waiting<'_>> {
-    if of.known.standing != Standing::Watching {
-        return vec![];
-    }
-    let waits = of.memory.steps.iter().filter(|step| step.status == StepStatus::Waiting);
-    waits
-        .map(|step| Waiting { step_id: &step.step_id, node_id: step.node_id.as_deref(), since: step.told_at })
-        .collect()
-}
-
-impl<'a> Sink<'a> {
-    fn of(queue: &'a Queue) -> Self {
-        Self {
-            name: queue.sink.as_str(),
-            pending: queue.pending,
-            oldest: queue.oldest,
-            next_attempt_at: queue.next_at.filter(|_| queue.stopped.is_none()),
-            last_answer: queue.last_answer.as_deref(),
-            dead: queue.dead,
-            stopped: queue.stopped.as_ref().map(|stopped| Stop { reason: &stopped.reason, at: stopped.at }),
-        }
-    }
-}
-
-/// The text for people.
-struct Text<'a> {
-    now: Time,
-    width: usize,
-    out: &'a mut dyn io::Write,
-}
-
-impl Text<'_> {
-    fn write(&mut self, everything: &[Remembered], queues: &[Queue]) -> io::Result<()> {
-        if everything.is_empty() && queues.is_empty() {
-            return writeln!(self.out, "Nothing is being watched yet.");
-        }
-        let all: Vec<_> = everything.iter().map(|of| (of, Execution::of(of))).collect();
-        self.waiting(&all)?;
-        self.running(&all)?;
-        self.trouble(&all)?;
-        self.finished(everything)?;
-        self.sinks(queues)
-    }
-
-    fn waiting(&mut self, all: &[(&Remembered, Execution<'_>)]) -> io::Result<()> {
-        let mut waits: Vec<_> = all.iter().flat_map(|(_, x)| x.waiting.iter().map(move |step| (step, x))).collect();
-        waits.sort_by_key(|(step, _)| step.since);
-        let mut table = Table::new([
-            Column::fixed("FOR"),
-            Column::fixed("SINCE"),
-            Column::text("STEP"),
-            Column::text("WHAT"),
-            Column::id("EXECUTION"),
-        ]);
-        for (step, execution) in waits {
-            table.row([
-                self.age(Some(step.since)),
-                minute(step.since),
-                escape(step.node_id.unwrap_or(step.step_id)).into(),
-                escape(execution.name()).into(),
-                execution.execution_id.to_string(),
-            ]);
-        }
-        self.section("Waiting for a human", &table)
-    }
-
-    fn running(&mut self, all: &[(&Remembered, Execution<'_>)]) -> io::Result<()> {
-        let mut table = Table::new([
-            Column::text("STATUS"),
-            Column::fixed("STEPS"),
-            Column::fixed("CHANGED"),
-            Column::text("WHAT"),
-            Column::id("EXECUTION"),
-        ]);
-        for (of, execution) in all {
-            if of.known.standing != Standing::Watching
-                || of.known.not_found_since.is_some()
-                || !execution.waiting.is_empty()
-            {
-                continue;
+fn everything(
+    store: &mut dyn Store,
+    asked: &StatusArguments,
+    setting: &Setting<'_>,
+    out: &mut dyn io::Write,
+) -> Result<(), Failure> {
+    let mut live = Live::ask(setting.daemon, Scope::Troubled);
+    let queues = store.queues()?;
+    let mut sinks = sinks::all(&queues, &live, &setting.sinks);
+    let undelivered = match &asked.sink {
+        Some(name) => {
+            if !sinks.iter().any(|sink| sink.name == *name) {
+                return Err(no_such_sink(name, &sinks));
             }
-            let ended = of.memory.steps.iter().filter(|step| step.status.is_terminal()).count();
-            table.row([
-                escape(execution.status.unwrap_or("not read yet")).into(),
-                format!("{ended}/{}", execution.steps.total),
-                self.ago(execution.observed_at),
-                escape(execution.name()).into(),
-                execution.execution_id.to_string(),
-            ]);
+            sinks.retain(|sink| sink.name == *name);
+            let limit = if asked.json { asked.limit.unwrap_or(usize::MAX) } else { asked.limit.unwrap_or(SHOWN) };
+            store.undelivered(&OutboxFilter { sink: Some(name.clone()), execution: None }, limit)?
         }
-        self.section("Running", &table)
-    }
-
-    fn trouble(&mut self, all: &[(&Remembered, Execution<'_>)]) -> io::Result<()> {
-        let mut table =
-            Table::new([Column::text("TROUBLE"), Column::fixed("FOR"), Column::text("WHAT"), Column::id("EXECUTION")]);
-        let mut given_up = false;
-        for (of, execution) in all {
-            let (trouble, since) = match (of.known.standing, of.known.not_found_since) {
-                (Standing::Abandoned(Abandoned::NotFound), _) => ("given up: not found", execution.observed_at),
-                (Standing::Abandoned(Abandoned::Refused), _) => ("given up: refused", execution.observed_at),
-                (Standing::Watching, Some(since)) => ("not found", Some(since)),
-                _ => continue,
-            };
-            given_up |= matches!(of.known.standing, Standing::Abandoned(_));
-            table.row([
-                trouble.into(),
-                self.age(since),
-                escape(execution.name()).into(),
-                execution.execution_id.to_string(),
-            ]);
+        None => vec![],
+    };
+    let everything = store.everything()?;
+    let definition = asked.definition.as_deref().map(WildMatch::new);
+    let mut executions: Vec<_> = everything.iter().map(Execution::of).collect();
+    executions.retain(|execution| {
+        definition.as_ref().is_none_or(|glob| execution.definition_id.is_some_and(|id| glob.matches(id)))
+    });
+    if asked.json {
+        let fits = |execution: &Execution<'_>| !asked.is_picky() || is_asked_for(execution, &live, asked);
+        let mut chosen: Vec<_> = executions.into_iter().filter(fits).collect();
+        chosen.truncate(asked.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX));
+        live.also(setting.daemon, chosen.iter().filter(|x| x.is_watched()).map(|x| x.execution_id));
+        for execution in &mut chosen {
+            execution.add(&live);
         }
-        self.section("Trouble", &table)?;
-        if given_up {
-            writeln!(self.out, "hint: `velt-watch retry ID` polls a given-up execution again\n")?;
-        }
-        Ok(())
+        let document = Document::of(setting, &live, chosen, &sinks, asked.sink.as_ref().map(|_| &*undelivered));
+        return json(&document, out);
     }
+    let limit = match asked.limit {
+        Some(0) => usize::MAX,
+        limit => limit.unwrap_or(SHOWN),
+    };
+    Text { setting, live, limit, asked, out }.write(&executions, &sinks, &undelivered)?;
+    Ok(())
+}
 
-    fn sinks(&mut self, queues: &[Queue]) -> io::Result<()> {
-        let mut table = Table::new([
-            Column::id("SINK"),
-            Column::fixed("PENDING"),
-            Column::fixed("OLDEST"),
-            Column::fixed("NEXT TRY"),
-            Column::fixed("DEAD"),
-            Column::text("LAST ANSWER"),
-        ]);
-        for queue in queues {
-            let (next, answer) = match &queue.stopped {
-                Some(stopped) => ("stopped".into(), format!("since {}: {}", minute(stopped.at), stopped.reason)),
-                None => (self.ahead(queue.next_at), queue.last_answer.clone().unwrap_or_else(|| "-".into())),
-            };
-            table.row([
-                escape(queue.sink.as_str()).into(),
-                queue.pending.to_string(),
-                self.age(queue.oldest),
-                next,
-                queue.dead.to_string(),
-                escape(&answer).into(),
-            ]);
-        }
-        self.section("Sinks", &table)
-    }
+/// Whether an execution is of a kind that was asked for.
+fn is_asked_for(execution: &Execution<'_>, live: &Live, asked: &StatusArguments) -> bool {
+    (asked.waiting && execution.waits_for_a_human())
+        || (asked.running && execution.is_watched() && execution.not_found_since.is_none())
+        || (asked.trouble && (execution.trouble(live).is_some()))
+}
 
-    fn finished(&mut self, everything: &[Remembered]) -> io::Result<()> {
-        let count = |outcome| everything.iter().filter(|of| of.known.standing == Standing::Ended(outcome)).count();
-        let counts =
-            [(Outcome::Completed, "completed"), (Outcome::Failed, "failed"), (Outcome::Cancelled, "cancelled")];
-        let counts: Vec<_> =
-            counts.map(|(outcome, word)| (count(outcome), word)).into_iter().filter(|(n, _)| *n > 0).collect();
-        if counts.is_empty() {
-            return Ok(());
-        }
-        let counts: Vec<_> = counts.iter().map(|(n, word)| format!("{n} {word}")).collect();
-        writeln!(self.out, "Finished: {}\n", counts.join(", "))
-    }
+fn no_such_sink(name: &SinkName, known: &[sinks::Sink<'_>]) -> Failure {
+    let known: Vec<_> = known.iter().map(|sink| sink.name.as_str()).collect();
+    let list = if known.is_empty() {
+        "it knows none".into()
+    } else {
+        format!("there are: {}", known.iter().map(|name| escape(name)).collect::<Vec<_>>().join(", "))
+    };
+    let hint = nearest(name.as_str(), &known).map(|hint| format!("\n  hint: {}", escape(&hint))).unwrap_or_default();
+    Failure::Usage(format!("neither state nor configuration know a sink {}; {list}{hint}", escape(name.as_str())))
+}
 
-    fn section(&mut self, title: &str, table: &Table) -> io::Result<()> {
-        if table.is_empty() {
-            return Ok(());
-        }
-        writeln!(self.out, "{title} ({})", table.len())?;
-        table.write(self.width, self.out)?;
-        writeln!(self.out)
-    }
+/// The ID is well formed, and nobody has ever watched it with this state.
+pub(super) fn unknown(id: &ExecutionId) -> Failure {
+    Failure::Usage(format!(
+        "{id} is unknown to this state: it is not watched, or ended longer ago than state.retention\n  hint: `velt-watch status` lists what is known"
+    ))
+}
 
-    fn age(&self, since: Option<Time>) -> String {
-        since.map_or_else(|| "-".into(), |since| duration(self.now.since(since)))
-    }
-
-    fn ago(&self, at: Option<Time>) -> String {
-        at.map_or_else(|| "-".into(), |at| format!("{} ago", duration(self.now.since(at))))
-    }
-
-    fn ahead(&self, at: Option<Time>) -> String {
-        match at {
-            None => "-".into(),
-            Some(at) if at <= self.now => "now".into(),
-            Some(at) => format!("in {}", duration(at.since(self.now))),
-        }
-    }
+/// On one line, with nothing in it that acts on a terminal.
+pub(super) fn json(value: &impl serde::Serialize, out: &mut dyn io::Write) -> Result<(), Failure> {
+    let json = serde_json::to_string(value).map_err(io::Error::from)?;
+    writeln!(out, "{}", escape_json(&json))?;
+    Ok(())
 }
 
 /// To the minute, in UTC: `04-28 11:08Z`. The year is no news in a table of what is going on.
@@ -307,4 +156,28 @@ fn minute(at: Time) -> String {
     // OK because every time prints as RFC 3339 in ASCII: `2026-04-28T11:08:24.364Z`.
     let text = at.to_string();
     format!("{}Z", text.get(5..16).unwrap_or(&text).replace('T', " "))
+}
+
+/// `1 attempt`, `2 attempts`.
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+/// How the parts below name what they all use.
+type Waits<'a> = Vec<document::Waiting<'a>>;
+
+impl StatusArguments {
+    /// Whether only some kinds of executions are asked for.
+    fn is_picky(&self) -> bool {
+        self.waiting || self.running || self.trouble
+    }
+}
+
+fn is_watched(standing: Standing) -> bool {
+    standing == Standing::Watching
+}
+
+fn undelivered_rows(rows: &[Undelivered]) -> Vec<document::Undelivered<'_>> {
+    rows.iter().map(document::Undelivered::of).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::paint::{Style, wrap};
 use crate::plain::shorten;
 
 /// No text column gets narrower than this.
@@ -13,6 +14,9 @@ const GAP: usize = BETWEEN.len();
 
 /// Before the first one.
 const MARGIN: &str = BETWEEN;
+
+/// Before a note.
+const NOTE: &str = "    ";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Give {
@@ -45,20 +49,55 @@ impl Column {
 
 pub(super) struct Table {
     columns: Vec<Column>,
-    rows: Vec<Vec<String>>,
+    rows: Vec<Row>,
+    colour: bool,
+}
+
+struct Row {
+    cells: Vec<String>,
+    /// Of one cell.
+    style: Option<(usize, Style)>,
+    /// What there is to say about it, below it.
+    notes: Vec<String>,
 }
 
 impl Table {
     pub(super) fn new<const N: usize>(columns: [Column; N]) -> Self {
-        Self { columns: columns.into(), rows: vec![] }
+        Self::of(columns)
+    }
+
+    pub(super) fn of(columns: impl IntoIterator<Item = Column>) -> Self {
+        Self { columns: columns.into_iter().collect(), rows: vec![], colour: false }
+    }
+
+    /// For somebody who looks at it.
+    pub(super) fn coloured(mut self, colour: bool) -> Self {
+        self.colour = colour;
+        self
     }
 
     pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into());
+        self.cells(cells.into());
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+    /// As many as there are columns.
+    pub(super) fn cells(&mut self, cells: Vec<String>) {
+        debug_assert_eq!(cells.len(), self.columns.len());
+        self.rows.push(Row { cells, style: None, notes: vec![] });
+    }
+
+    /// How a cell of the last row looks.
+    pub(super) fn mark(&mut self, column: usize, style: Style) {
+        if let Some(row) = self.rows.last_mut() {
+            row.style = Some((column, style));
+        }
+    }
+
+    /// A sentence below the last row, as wide as the table may be.
+    pub(super) fn note(&mut self, text: String) {
+        if let Some(row) = self.rows.last_mut() {
+            row.notes.push(text);
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -68,14 +107,22 @@ impl Table {
     pub(super) fn write(&self, width: usize, out: &mut dyn io::Write) -> io::Result<()> {
         let widths = self.widths(width);
         let titles: Vec<_> = self.columns.iter().map(|column| column.title).collect();
-        write_row(&titles, &widths, MARGIN, out)?;
-        self.rows.iter().try_for_each(|row| write_row(row, &widths, MARGIN, out))
+        let title = |n| Some((n, Style::Dim)).filter(|_| self.colour);
+        write_row(&titles, &widths, MARGIN, title, out)?;
+        for row in &self.rows {
+            let style = |n| row.style.filter(|(column, _)| *column == n && self.colour);
+            write_row(&row.cells, &widths, MARGIN, style, out)?;
+            for line in row.notes.iter().flat_map(|note| wrap(note, width.saturating_sub(NOTE.len()))) {
+                writeln!(out, "{NOTE}{line}")?;
+            }
+        }
+        Ok(())
     }
 
     /// The rows alone, whole and from the first column on: for programs.
     pub(super) fn write_rows(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let widths = self.widths(usize::MAX);
-        self.rows.iter().try_for_each(|row| write_row(row, &widths, "", out))
+        self.rows.iter().try_for_each(|row| write_row(&row.cells, &widths, "", |_| None, out))
     }
 
     /// What each column needs; the widest of those that give way first gives a column until the line fits, or none can.
@@ -85,7 +132,7 @@ impl Table {
             .iter()
             .enumerate()
             .map(|(n, column)| {
-                let cells = self.rows.iter().map(|row| row[n].chars().count());
+                let cells = self.rows.iter().map(|row| row.cells[n].chars().count());
                 cells.max().unwrap_or(0).max(column.title.chars().count())
             })
             .collect();
@@ -106,14 +153,23 @@ impl Table {
     }
 }
 
-fn write_row(cells: &[impl AsRef<str>], widths: &[usize], margin: &str, out: &mut dyn io::Write) -> io::Result<()> {
+fn write_row(
+    cells: &[impl AsRef<str>],
+    widths: &[usize],
+    margin: &str,
+    style: impl Fn(usize) -> Option<(usize, Style)>,
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
     let mut line = margin.to_owned();
     for (n, (cell, width)) in cells.iter().zip(widths).enumerate() {
         if n > 0 {
             line.push_str(BETWEEN);
         }
         let cell = shorten(cell.as_ref(), *width);
-        line.push_str(&cell);
+        match style(n) {
+            Some((_, style)) => line.push_str(&style.paint(&cell, true)),
+            None => line.push_str(&cell),
+        }
         line.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count())));
     }
     writeln!(out, "{}", line.trim_end())

@@ -46,7 +46,7 @@ pub(super) fn run(
         let clock = Clock::system();
         let SinkSpec { way, .. } = daemon::sink(sink, environment, &clock)?;
         let sample = sample(name, clock.now(), &unique());
-        Ok::<_, Failure>(deliver::attempt(&way, &sample, &clock).await)
+        Ok::<_, Failure>(deliver::attempt(&way, &sample).await)
     });
     // A look-up of a name that hangs must not hold the process.
     runtime.shutdown_background();
@@ -135,6 +135,7 @@ fn sample(sink: &SinkName, now: Time, unique: &str) -> Delivery {
             waiting_for: None,
             waiting_since: None,
             unchanged_since: None,
+            engine: None,
         },
     };
     Delivery {

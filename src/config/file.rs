@@ -12,7 +12,7 @@ use wildmatch::WildMatch;
 
 use super::{
     Api, Config, Daemon, Dialect, Log, LogFormat, Poll, Rate, Retry, SecretSource, Signing, Sink, SinkKind, State,
-    StatePath, StdoutFormat, Watch, Webhook, WebhookFormat, attention, body,
+    StatePath, StdoutFormat, Watch, Webhook, WebhookFormat, attention, body, discover, http,
     reader::{Entry, Found, Report, Table},
     secret::Environment,
 };
@@ -129,6 +129,7 @@ impl Surroundings<'_> {
                 pace: pace(&table, Duration::from_secs(2), Duration::from_secs(120), 1.5, 0.2),
                 rate_limit: rate(&table, "rate_limit", Rate::try_new(5.0).unwrap_or(Rate::UNLIMITED)),
                 max_in_flight: in_flight(&table, 16),
+                events: table.boolean("events").unwrap_or(true),
             };
             table.finish();
             built
@@ -145,6 +146,8 @@ impl Surroundings<'_> {
         };
         table.finish();
 
+        let discover = discover::tables(&root, self.report, state.retention);
+
         let mut sinks: Vec<Sink> = vec![];
         for table in root.tables("sink") {
             if let Some(sink) = self.sink(&table, &sinks, &mut inline_secrets, &mut warnings) {
@@ -155,6 +158,10 @@ impl Surroundings<'_> {
 
         let remind = attention::remind(&root);
         let heartbeat = self.heartbeat(&root, &mut inline_secrets, &mut warnings);
+
+        let table = root.table("http");
+        let http = http::http(&table, &mut warnings);
+        table.finish();
 
         let table = root.table("log");
         let log = Log {
@@ -183,7 +190,7 @@ impl Surroundings<'_> {
         table.finish();
         root.finish();
         Parsed {
-            config: Config { api, watch, poll, state, sinks, remind, heartbeat, log, daemon },
+            config: Config { api, watch, poll, state, sinks, remind, heartbeat, http, log, daemon, discover },
             api_key,
             auth_token,
             state_path,

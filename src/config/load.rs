@@ -120,14 +120,17 @@ pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigEr
             state: State { path: config.state.path, ..defaults.state },
             remind: defaults.remind,
             heartbeat: defaults.heartbeat,
+            http: defaults.http,
             log: defaults.log,
             daemon: defaults.daemon,
+            discover: defaults.discover,
             ..config
         };
     }
     if given.ids {
         config.watch.executions.clear();
         config.watch.file = None;
+        config.discover.clear();
     }
     if let Some(path) = &given.watch_file {
         config.watch.file = Some(path.clone());
@@ -135,10 +138,10 @@ pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigEr
     if !given.ids
         && config.watch.executions.is_empty()
         && config.watch.file.is_none()
+        && config.discover.is_empty()
         && !problems.iter().any(may_hide_sources)
     {
-        let hint =
-            "name execution IDs, or a watch file with -f, or watch.executions or watch.file in the configuration";
+        let hint = "name execution IDs, or a watch file with -f, or watch.executions, watch.file or [[discover]] in the configuration";
         problems.push(outside("watch", "there is nothing to watch".into(), Some(hint.into())));
     }
     add_stdout(&mut config.sinks, given);
@@ -216,7 +219,7 @@ fn parse(file: Option<&Path>, text: &str, environment: &Environment) -> (Parsed,
 /// one of the sources themselves.
 fn may_hide_sources(problem: &Problem) -> bool {
     let key = problem.key.as_str();
-    problem.place.is_some() && (!key.contains('.') || key.starts_with("watch."))
+    problem.place.is_some() && (!key.contains('.') || key.starts_with("watch.") || key.starts_with("discover"))
 }
 
 fn outside(key: &str, what: String, hint: Option<String>) -> Problem {

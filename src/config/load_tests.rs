@@ -137,6 +137,8 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
             "2:16",
             &["poll.max_interval", "shorter than initial_interval", "initial_interval is 2s"],
         ),
+        ("[http]\nlisten = \":9464\"".into(), "2:10", &["http.listen", "no address", "127.0.0.1:9464"]),
+        ("[http]\nallowed_hosts = [\"a\", \"b:1\"]".into(), "2:23", &["http.allowed_hosts[1]", "no host name"]),
         ("[poll]\nrate_limit = 0".into(), "2:14", &["poll.rate_limit", "above zero", "inf"]),
         ("[poll]\nmax_in_flight = 0".into(), "2:17", &["poll.max_in_flight", "from 1 to 10000"]),
         ("[poll]\nmax_in_flight = 1.5".into(), "2:17", &["poll.max_in_flight", "a whole number"]),

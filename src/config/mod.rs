@@ -3,7 +3,9 @@
 
 mod attention;
 mod body;
+mod discover;
 mod file;
+mod http;
 mod key;
 mod load;
 mod reader;
@@ -11,6 +13,7 @@ pub mod secret;
 mod template;
 
 pub use file::{check_webhook_url, is_loopback};
+pub use http::Http;
 pub use key::{Dialect, KeyError};
 pub use load::{ConfigErrors, Given, Loaded, Output, load, sinks, state_path};
 pub use reader::{Problem, nearest, parse_duration};
@@ -23,7 +26,7 @@ use secrecy::SecretString;
 use crate::{
     pace::Pace,
     route::{Filter, Initial, SinkName},
-    velt::model::ExecutionId,
+    velt::model::{ExecutionId, ExecutionStatus},
 };
 
 pub use secret::SecretSource;
@@ -39,8 +42,10 @@ pub struct Config {
     /// How long a person is waited for before somebody is reminded: the smallest first, each once.
     pub remind: Vec<Threshold>,
     pub heartbeat: Option<Heartbeat>,
+    pub http: Http,
     pub log: Log,
     pub daemon: Daemon,
+    pub discover: Vec<Discover>,
 }
 
 #[derive(Debug, Clone)]
@@ -84,11 +89,23 @@ pub struct Heartbeat {
     pub every: Duration,
 }
 
+/// What a list shows of one definition is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discover {
+    pub definition: Box<str>,
+    /// At least one, each once, in the order of an execution's life: so that one which goes on while the lists are read is on a later list.
+    pub status: Vec<ExecutionStatus>,
+    /// Only what began less than this long ago.
+    pub since: Duration,
+}
+
 #[derive(Debug, Clone)]
 pub struct Poll {
     pub pace: Pace,
     pub rate_limit: Rate,
     pub max_in_flight: NonZeroUsize,
+    /// Read the engine's stream after a change: what happened between two polls.
+    pub events: bool,
 }
 
 /// Requests or messages per second; always above zero.

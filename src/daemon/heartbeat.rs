@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::Url;
 use secrecy::ExposeSecret;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     task::JoinHandle,
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -21,7 +21,7 @@ use crate::{
     http::{self, Trust},
     plain,
     store::Handle,
-    watch::run::Command,
+    watch::run::{self, Command},
 };
 
 /// From the first byte sent to the answer's head.
@@ -74,12 +74,7 @@ async fn beat(mut sender: Sender, commands: mpsc::Sender<Command>, store: Handle
 
 /// Whether the watcher has read lately, and the state can be written as far as anybody knows.
 async fn is_fresh(commands: &mpsc::Sender<Command>, store: &Handle) -> bool {
-    let (answer, answered) = oneshot::channel();
-    let asked = async {
-        commands.send(Command::Report(answer)).await.ok()?;
-        answered.await.ok()
-    };
-    let reads = matches!(timeout(LIFE_SIGN, asked).await, Ok(Some(report)) if report.fresh);
+    let reads = run::ask(commands, Command::Report, LIFE_SIGN).await.is_some_and(|report| report.fresh);
     reads && !store.is_failing() && matches!(timeout(LIFE_SIGN, store.read(|store| store.check())).await, Ok(Ok(())))
 }
 

@@ -13,13 +13,27 @@ use crate::{
     config::{Config, secret::Stamp},
     plain,
     velt::model::ExecutionId,
-    watch::list::{Entry, List, Look, WatchFile},
+    watch::{
+        list::{Entry, List, Look, WatchFile},
+        watcher::Mode,
+    },
 };
 
 /// A look that takes longer goes on by itself: everything else must not wait for it.
 const LOOK_WAIT: Duration = Duration::from_millis(500);
 /// At start and at a reload there is nothing to do without the list; a file system that hangs is told.
 const OPEN_WAIT: Duration = Duration::from_secs(5);
+
+/// When the watching is over, by what was asked for and what can still change.
+pub(super) fn mode(once: bool, config: &Config) -> Mode {
+    let watch = &config.watch;
+    match watch.exit_when_done {
+        _ if once => Mode::Once,
+        Some(true) => Mode::UntilDone,
+        None if watch.file.is_none() && config.discover.is_empty() => Mode::UntilDone,
+        Some(false) | None => Mode::Forever,
+    }
+}
 
 pub(super) struct Lister {
     /// From arguments, standard input and `watch.executions`.

@@ -10,12 +10,13 @@ mod picture;
 mod reload;
 mod sinks;
 pub mod socket;
+mod window;
 
-use std::{io, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
@@ -27,21 +28,24 @@ use self::{
     closing::{close, deliver, lose, second},
     end::verdict,
     heartbeat::Heartbeat,
-    list::Lister,
+    list::{Lister, mode},
     outlook::Asker,
     parts::{settings, world},
     picture::Picture,
     sinks::Stream,
     socket::Socket,
+    window::Window,
 };
 use crate::{
     cli::{Cli, IdArgument},
     clock::{Clock, Time},
-    config::{Config, ConfigErrors, Given, Loaded, StatePath, secret::Environment},
+    config::{ConfigErrors, Given, Loaded, StatePath, secret::Environment},
     deliver::{self, Dispatcher, Notice},
     exit::Exit,
     lifecycle::{Signals, Stop, Wish},
     live::Terminal,
+    meters::Meters,
+    server::Listener,
     store::{Access, Handle, SqliteStore, StoreError},
     systemd,
     watch::{
@@ -62,23 +66,15 @@ pub struct Order {
     mode: Mode,
     timeout: Option<Duration>,
     exit_status: bool,
+    /// Where a pass writes its metrics.
+    metrics_file: Option<PathBuf>,
 }
 
 impl Order {
     pub fn new(cli: &Cli, ids: Vec<Entry>, given: Given, loaded: Loaded, environment: Environment) -> Self {
         let mode = mode(cli.once, &loaded.config);
-        Self { ids, given, environment, mode, timeout: cli.timeout, exit_status: cli.exit_status, loaded }
-    }
-}
-
-/// When the watching is over, by what was asked for and what can still change.
-fn mode(once: bool, config: &Config) -> Mode {
-    let watch = &config.watch;
-    match watch.exit_when_done {
-        _ if once => Mode::Once,
-        Some(true) => Mode::UntilDone,
-        None if watch.file.is_none() => Mode::UntilDone,
-        Some(false) | None => Mode::Forever,
+        let metrics_file = cli.metrics_file.clone();
+        Self { ids, given, environment, mode, timeout: cli.timeout, exit_status: cli.exit_status, metrics_file, loaded }
     }
 }
 
@@ -163,12 +159,14 @@ const LAST_CLOSE: Duration = Duration::from_millis(500);
 const LIFE_SIGN: Duration = Duration::from_secs(5);
 
 /// Runs until it is over; the exit code says how it went.
-///
-/// `terminal` is where the live view is drawn, if there is one.
 pub async fn run(order: Order, store: SqliteStore, terminal: Option<Terminal>) -> Result<Exit, Failure> {
     let signals = Signals::new()?;
-    let (handle, thread) = Handle::spawn(store)?;
-    let exit = life(order, handle, signals, terminal).await;
+    let clock = Clock::system();
+    let listener = window::listen(&order)?;
+    let meters = window::meters(&order, &clock);
+    let (handle, thread) = Handle::spawn_seen(store, meters.as_ref().map(Meters::witness))?;
+    let parts = Parts { handle, clock, meters, listener, terminal };
+    let exit = life(order, parts, signals).await;
     // With the last handle gone the thread closes the state: the log goes into the file, and the file alone is the whole state.
     let closed = tokio::task::spawn_blocking(move || thread.join());
     if timeout(LAST_CLOSE, closed).await.is_err() {
@@ -177,11 +175,22 @@ pub async fn run(order: Order, store: SqliteStore, terminal: Option<Terminal>) -
     exit
 }
 
+/// What is there before the rest.
+struct Parts {
+    handle: Handle,
+    clock: Clock,
+    /// `None` where nobody will ask.
+    meters: Option<Arc<Meters>>,
+    listener: Option<Listener>,
+    /// Where the live view is drawn, if there is one.
+    terminal: Option<Terminal>,
+}
+
 /// From the first look at the list to the exit code.
-async fn life(order: Order, handle: Handle, signals: Signals, terminal: Option<Terminal>) -> Result<Exit, Failure> {
+async fn life(order: Order, parts: Parts, signals: Signals) -> Result<Exit, Failure> {
+    let Parts { handle, clock, meters, listener, terminal } = parts;
     // A service waits for a full disk to have room again; a pass has an end.
     let handle = if order.mode == Mode::Once { handle.impatient(ONCE_INSISTS) } else { handle };
-    let clock = Clock::system();
     let mut lister = Lister::new(&order.ids, &order.loaded.config);
     let mut entries = lister.open().await?;
     if order.mode != Mode::Forever && lister.is_unsettled() {
@@ -193,7 +202,7 @@ async fn life(order: Order, handle: Handle, signals: Signals, terminal: Option<T
     let (commands, inbox) = mpsc::channel(16);
     let stop = CancellationToken::new();
     let (started, is_started) = watch::channel(false);
-    let world = world(&order.loaded.config, &order.environment, handle.clone(), clock.clone())?;
+    let world = world(&order.loaded.config, &order.environment, handle.clone(), clock.clone(), meters.as_ref())?;
     let settings = settings(&order.loaded.config, order.mode);
     let watching = tokio::spawn(watching::run(world, settings, inbox, stop.clone(), started));
     tell(&commands, Command::List(entries)).await;
@@ -205,9 +214,11 @@ async fn life(order: Order, handle: Handle, signals: Signals, terminal: Option<T
     // One pass delivers when it has read: see `deliver_once`.
     let dispatcher =
         (order.mode != Mode::Once).then(|| Dispatcher::start(specs.clone(), handle.clone(), clock.clone(), notices));
+    let look = window::Look { commands: &commands, store: &handle, started: &is_started, clock: &clock };
+    let window = Window::open(&order, meters, listener, dispatcher.as_ref(), &look)?;
     let asker = dispatcher.as_ref().map(|dispatcher| Asker::new(commands.clone(), dispatcher.summaries(), &clock));
     let picture = terminal.zip(asker.clone()).map(|(terminal, asker)| Picture::start(terminal, asker, handle.clone()));
-    let socket = asker.and_then(|asker| listen(&order.loaded.config.state.path, asker));
+    let socket = asker.and_then(|asker| Socket::beside(&order.loaded.config.state.path, asker));
     let daemon = Daemon {
         _socket: socket,
         deadline: order.timeout.map(|timeout| Instant::now() + timeout),
@@ -230,6 +241,7 @@ async fn life(order: Order, handle: Handle, signals: Signals, terminal: Option<T
         last_status: None,
         last_prune: None,
         last_alive: Instant::now(),
+        window,
     };
     let exit = daemon.live().await;
     if let Some(picture) = picture {
@@ -262,6 +274,7 @@ struct Daemon {
     last_status: Option<Instant>,
     last_prune: Option<Instant>,
     last_alive: Instant,
+    window: Window,
 }
 
 /// Why a life ends.
@@ -412,12 +425,7 @@ impl Daemon {
 
     /// Asks the watcher where everything stands; false when it does not answer.
     async fn ask_report(&mut self) -> bool {
-        let (answer, answered) = oneshot::channel();
-        let asked = async {
-            self.commands.send(Command::Report(answer)).await.ok()?;
-            answered.await.ok()
-        };
-        let report = timeout(LIFE_SIGN, asked).await.ok().flatten();
+        let report = watching::ask(&self.commands, Command::Report, LIFE_SIGN).await;
         if let Some(report) = report {
             self.report = report;
         }
@@ -456,7 +464,10 @@ impl Daemon {
                 dead => format!(", {dead} dead"),
             };
             let failing = match (&sink.failing_since, &sink.last_answer) {
-                (Some(since), Some(answer)) => format!(", failing since {since}: {answer}"),
+                (Some(since), Some(answer)) => {
+                    let next = sink.next_attempt_at.map(|at| format!(", tried again at {at}")).unwrap_or_default();
+                    format!(", failing since {since}, {} attempts{next}: {answer}", sink.failed_attempts)
+                }
                 _ => String::new(),
             };
             info!("sink {}: {pending} pending{dead}, {} accepted{failing}", sink.name, sink.accepted);
@@ -469,6 +480,7 @@ impl Daemon {
         let grace = self.order.loaded.config.daemon.shutdown_grace;
         let deadline = Instant::now() + grace;
         systemd::stopping(&self.status_line());
+        self.window.stopping();
         let (ended, cause) = match why {
             Why::Over(ended) => (Some(ended), None),
             Why::Signal(stop) => {
@@ -486,7 +498,8 @@ impl Daemon {
             }
         };
         self.stop.cancel();
-        let Self { watching, dispatcher, specs, store, clock, mut signals, report, order, .. } = self;
+        let Self { watching, dispatcher, specs, store, clock, mut signals, report, order, window, .. } = self;
+        let (state, mut sinks) = (store.clone(), vec![]);
         let close = close(watching, ended, deadline, async |by_itself| match dispatcher {
             // One pass: each due delivery is tried once. Told to stop, it has what is left of the grace.
             None => {
@@ -496,7 +509,9 @@ impl Daemon {
                 if cause.is_some() {
                     stop.cancel();
                 }
-                deliver::once(specs, store, clock, grace, stop).await.into()
+                let once = deliver::once(specs, store, clock, grace, stop).await;
+                sinks.clone_from(&once.sinks);
+                once.into()
             }
             Some(dispatcher) => deliver(dispatcher, by_itself, cause, deadline).await,
         });
@@ -509,28 +524,30 @@ impl Daemon {
                 return Ok(end::signalled(stop));
             }
         };
-        match closed {
-            Ok((ended, delivered)) => {
-                let exit = verdict(&end::Course {
-                    ending: ended.as_ref().map(|ended| ended.ending),
-                    tally: ended.map_or(report.tally, |ended| ended.report.tally),
-                    cause,
-                    mode: order.mode,
-                    exit_status: order.exit_status,
-                    timeout: order.timeout.is_some(),
-                    delivered,
-                });
-                if let Some(config) = order.loaded.config.heartbeat.filter(|_| order.mode == Mode::Once) {
-                    tokio::select! {
-                        biased;
-                        _ = second(&mut signals, true) => {}
-                        () = heartbeat::once(&config, &order.environment, exit) => {}
-                    }
-                }
-                Ok(exit)
+        let (ended, delivered) = match closed {
+            Ok(closed) => closed,
+            Err(lost) => return Ok(lose(&lost)),
+        };
+        let last = ended.as_ref().map_or(report, |ended| ended.report);
+        let exit = verdict(&end::Course {
+            ending: ended.map(|ended| ended.ending),
+            tally: last.tally,
+            cause,
+            mode: order.mode,
+            exit_status: order.exit_status,
+            timeout: order.timeout.is_some(),
+            delivered,
+        });
+        if let Some(config) = order.loaded.config.heartbeat.as_ref().filter(|_| order.mode == Mode::Once) {
+            tokio::select! {
+                biased;
+                _ = second(&mut signals, true) => {}
+                () = heartbeat::once(config, &order.environment, exit) => {}
             }
-            Err(lost) => Ok(lose(&lost)),
         }
+        let written = window.close(&order, last, sinks, &state).await;
+        // What was asked for and could not be done is told where nothing worse is.
+        Ok(if exit == Exit::Done && !written { Exit::Unexpected } else { exit })
     }
 }
 
@@ -545,22 +562,6 @@ async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-/// The socket beside the state. Without one, only `status` knows less.
-fn listen(state: &StatePath, asker: Asker) -> Option<Socket> {
-    let StatePath::File(state) = state else { return None };
-    let path = socket::path(state);
-    match Socket::open(path.clone(), asker) {
-        Ok(socket) => Some(socket),
-        Err(error) => {
-            info!(
-                "`velt-watch status` will show what the state knows, and no more: no socket at {}: {error}",
-                path.display()
-            );
-            None
-        }
     }
 }
 

@@ -1,19 +1,19 @@
 //! What only a running daemon knows, from both wings: how polling goes, whose turn comes when, how each sink is doing.
 //!
-//! For the terminal, the status page and `status`. Nobody here asks the state, and nobody waits for long.
+//! For `status` and whatever else shows a running watch. Nobody here asks the state, and nobody waits for long.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::sync::mpsc;
 
 use crate::{
     clock::{Clock, Time},
     deliver::SinkSummary,
-    watch::{outlook as watching, run::Command},
+    watch::{
+        outlook as watching,
+        run::{self, Command},
+    },
 };
 
 pub use crate::watch::outlook::Scope;
@@ -64,12 +64,7 @@ impl Asker {
 
     /// `None` where the watcher has ended, or has no time.
     pub async fn ask(&self, scope: Scope) -> Option<Outlook> {
-        let (answer, answered) = oneshot::channel();
-        let asked = async {
-            self.commands.send(Command::Outlook(scope, answer)).await.ok()?;
-            answered.await.ok()
-        };
-        let watch = timeout(PATIENCE, asked).await.ok().flatten()?;
+        let watch = run::ask(&self.commands, |answer| Command::Outlook(scope, answer), PATIENCE).await?;
         let daemon =
             Daemon { pid: std::process::id(), version: env!("CARGO_PKG_VERSION").into(), started_at: self.started_at };
         Some(Outlook { daemon, watch, sinks: (self.sinks)() })

@@ -7,9 +7,10 @@ use crate::{
     clock::Clock,
     config::{self, Config, StatePath, secret::Environment},
     http::SetupError,
+    meters::{Metered, Meters},
     route::Routes,
     store::Handle,
-    velt::client::Client,
+    velt::client::{Client, Fetch},
     watch::{
         attention::Attention,
         run::World,
@@ -17,7 +18,13 @@ use crate::{
     },
 };
 
-pub(super) fn world(config: &Config, environment: &Environment, store: Handle, clock: Clock) -> Result<World, Failure> {
+pub(super) fn world(
+    config: &Config,
+    environment: &Environment,
+    store: Handle,
+    clock: Clock,
+    meters: Option<&Arc<Meters>>,
+) -> Result<World, Failure> {
     let api = config.api.clone();
     let environment = environment.clone();
     let keyring = move || {
@@ -25,10 +32,14 @@ pub(super) fn world(config: &Config, environment: &Environment, store: Handle, c
         Ok(config::secret::Credentials { api_key: read(&api.api_key)?, auth_token: read(&api.auth_token)? })
     };
     let wrong = |error: SetupError| Failure::Wiring(format!("api: {error}"));
-    let fetch = Client::new(&config.api, clock.clone()).map_err(wrong)?;
+    let client: Arc<dyn Fetch> = Arc::new(Client::new(&config.api, clock.clone()).map_err(wrong)?);
+    let fetch = match meters {
+        Some(meters) => Arc::new(Metered::new(client, Arc::clone(meters))),
+        None => client,
+    };
     Ok(World {
         origin: config.api.url.as_str().into(),
-        fetch: Arc::new(fetch),
+        fetch,
         keyring: Arc::new(keyring),
         routes: Arc::new(Routes::new(config.sinks.iter().map(|sink| (sink.name.clone(), sink.filter.clone())))),
         store,
@@ -45,5 +56,6 @@ pub(super) fn settings(config: &Config, mode: Mode) -> Settings {
         attention: Arc::new(attention),
         keeps_state,
         mode,
+        discover: config.discover.clone(),
     }
 }

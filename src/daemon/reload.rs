@@ -2,7 +2,7 @@
 
 use tracing::{error, info, warn};
 
-use super::{Daemon, Failure, Lister, heart, mode, settings, sinks, tell, world};
+use super::{Daemon, Failure, Lister, heart, list::mode, settings, sinks, tell, world};
 use crate::{
     config, systemd,
     watch::{
@@ -14,7 +14,9 @@ use crate::{
 impl Daemon {
     pub(super) async fn reload(&mut self) {
         systemd::reloading();
-        match self.try_reload().await {
+        let reloaded = self.try_reload().await;
+        self.window.reloaded(&self.order.loaded.config, reloaded.is_ok());
+        match reloaded {
             Ok(()) => info!("configuration, credentials and watch file were read again"),
             Err(failure) => error!("the reload changes nothing: {failure}"),
         }
@@ -28,8 +30,18 @@ impl Daemon {
             let what = "state.path: can't be changed by a reload\n  hint: restart the service";
             return Err(Failure::Wiring(what.into()));
         }
+        if loaded.config.http.listen != old.http.listen {
+            let what = "http.listen: can't be changed by a reload\n  hint: restart the service";
+            return Err(Failure::Wiring(what.into()));
+        }
         // Everything that can fail comes first; from here on nothing is half done.
-        let world = world(&loaded.config, &self.order.environment, self.store.clone(), self.clock.clone())?;
+        let world = world(
+            &loaded.config,
+            &self.order.environment,
+            self.store.clone(),
+            self.clock.clone(),
+            self.window.meters(),
+        )?;
         let specs = sinks::specs(&loaded.config, &self.order.environment, &self.stream, &self.clock)?;
         let entries = self.lister.replace(Lister::new(&self.order.ids, &loaded.config)).await?;
         loaded.warnings.iter().for_each(|warning| warn!("{warning}"));

@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use super::outlook::{Asker, Outlook, Scope};
+use crate::config::StatePath;
 
 /// Of what is said here. A later one may add fields; what it says otherwise gets another number.
 const VERSION: u32 = 1;
@@ -69,6 +70,22 @@ pub(super) struct Socket {
 }
 
 impl Socket {
+    /// The one beside a state. Without it, only `status` knows less.
+    pub(super) fn beside(state: &StatePath, asker: Asker) -> Option<Self> {
+        let StatePath::File(state) = state else { return None };
+        let path = path(state);
+        match Self::open(path.clone(), asker) {
+            Ok(socket) => Some(socket),
+            Err(error) => {
+                tracing::info!(
+                    "`velt-watch status` will show what the state knows, and no more: no socket at {}: {error}",
+                    path.display()
+                );
+                None
+            }
+        }
+    }
+
     /// Who calls holds the state: whatever lies at `path` is left over from a process that was killed.
     pub(super) fn open(path: PathBuf, asker: Asker) -> io::Result<Self> {
         // Under another name until it is for the owner alone: nobody else gets in between.
@@ -137,7 +154,7 @@ async fn answer(line: &[u8], asker: &Asker) -> Answered {
         }
         Ok(question) => match asker.ask(question.outlook).await {
             Some(outlook) => Answered { version: VERSION, outlook: Some(outlook), error: None },
-            None => refuse("the watching is over, or has no time to answer".into()),
+            None => refuse("it is stopping, or has no time to answer".into()),
         },
         Err(_) if !line.ends_with(b"\n") => refuse("the question is no line, or a too long one".into()),
         Err(error) => refuse(format!("the question can't be understood: {error}")),

@@ -1,10 +1,8 @@
 //! What a receiver's answer means: the one place that judges it.
 //!
-//! Pure: no tokio, no HTTP client, no files; `now` is an argument. The text it makes for people never holds a URL or a header.
+//! Pure: no tokio, no HTTP client, no files, no clock. The text it makes for people never holds a URL or a header.
 
 use std::{fmt, time::Duration};
-
-use crate::{clock::Time, pace};
 
 /// The longest `Retry-After` that is honoured: a receiver can't silence a sink for days with one header.
 pub const RETRY_AFTER_CAP: Duration = Duration::from_secs(3600);
@@ -15,8 +13,8 @@ pub enum Answer {
     /// The receiver answered.
     Status {
         code: u16,
-        /// The header as it came.
-        retry_after: Option<String>,
+        /// As the header asked, not yet clamped.
+        retry_after: Option<Duration>,
         /// The beginning of the body, already made harmless to print and free of secrets.
         extract: Option<String>,
     },
@@ -88,20 +86,15 @@ impl fmt::Display for Words {
 }
 
 /// Judges one answer.
-pub fn judge(answer: &Answer, now: Time) -> Judgement {
+pub fn judge(answer: &Answer) -> Judgement {
     match answer {
         Answer::Status { code, retry_after, extract } => {
-            let after = || {
-                retry_after
-                    .as_deref()
-                    .and_then(|header| pace::retry_after(header, now))
-                    .map(|wait| wait.min(RETRY_AFTER_CAP))
-            };
+            let after = retry_after.map(|wait| wait.min(RETRY_AFTER_CAP));
             let verdict = match code {
                 200..=299 => Verdict::Accepted,
                 410 => Verdict::Gone,
                 // 401, 403, 404 and 407 are the receiver's trouble (a rotated token, a deploy, a proxy), not the event's.
-                401 | 403 | 404 | 407 | 408 | 425 | 429 | 500..=599 => Verdict::Retry { after: after() },
+                401 | 403 | 404 | 407 | 408 | 425 | 429 | 500..=599 => Verdict::Retry { after },
                 // Among them redirects: following one would carry secrets to a place nobody configured.
                 _ => Verdict::Refused,
             };
@@ -203,10 +196,8 @@ fn reason(code: u16) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    const NOW: &str = "2026-11-23T16:00:00Z";
-
-    fn status(code: u16, retry_after: Option<&str>) -> Judgement {
-        judge(&Answer::Status { code, retry_after: retry_after.map(Into::into), extract: None }, NOW.parse().unwrap())
+    fn status(code: u16, retry_after: Option<Duration>) -> Judgement {
+        judge(&Answer::Status { code, retry_after, extract: None })
     }
 
     #[test]
@@ -231,27 +222,19 @@ mod tests {
     #[test]
     fn retry_after_is_honoured_up_to_an_hour_where_a_retry_follows_at_all() {
         let seconds = |s| Some(Duration::from_secs(s));
-        for (header, expected, why) in [
-            ("120", seconds(120), "seconds"),
-            (" 7 ", seconds(7), "with white space"),
-            ("0", None, "at once is no wait"),
-            ("3601", seconds(3600), "clamped"),
-            ("99999999999999999999999", seconds(3600), "more than a number holds"),
-            ("Mon, 23 Nov 2026 16:02:00 GMT", seconds(120), "a date"),
-            ("Mon, 23 Nov 2026 15:00:00 GMT", None, "a date that has passed"),
-            ("Wed, 23 Nov 2033 16:00:00 GMT", seconds(3600), "a date years ahead"),
-            ("Monday, 23-Nov-26 16:00:30 GMT", seconds(30), "the obsolete form"),
-            ("-1", None, "nonsense"),
-            ("1.5", None, "not in the grammar"),
-            ("soon", None, "nonsense"),
-            ("", None, "empty"),
+        for (asked, expected, why) in [
+            (seconds(120), seconds(120), "as asked"),
+            (seconds(3_600), seconds(3_600), "an hour"),
+            (seconds(3_601), seconds(3_600), "clamped"),
+            (seconds(u64::MAX), seconds(3_600), "for ever"),
+            (None, None, "not asked for, or in words that say nothing"),
         ] {
             for code in [401, 403, 404, 407, 408, 425, 429, 500, 503, 599] {
-                assert_eq!(status(code, Some(header)).verdict, Verdict::Retry { after: expected }, "{code}: {why}");
+                assert_eq!(status(code, asked).verdict, Verdict::Retry { after: expected }, "{code}: {why}");
             }
-            assert_eq!(status(204, Some(header)).verdict, Verdict::Accepted);
-            assert_eq!(status(410, Some(header)).verdict, Verdict::Gone);
-            assert_eq!(status(301, Some(header)).verdict, Verdict::Refused);
+            assert_eq!(status(204, asked).verdict, Verdict::Accepted);
+            assert_eq!(status(410, asked).verdict, Verdict::Gone);
+            assert_eq!(status(301, asked).verdict, Verdict::Refused);
         }
     }
 
@@ -280,7 +263,7 @@ mod tests {
         ] {
             let extract = Some(said.to_owned()).filter(|said| !said.is_empty());
             let answer = Answer::Status { code, retry_after: None, extract };
-            assert_eq!(judge(&answer, NOW.parse().unwrap()).verdict, verdict, "{code} {said}");
+            assert_eq!(judge(&answer).verdict, verdict, "{code} {said}");
             assert_eq!(is_about_form(&answer), about_form, "{code} {said}");
         }
         assert!(!is_about_form(&Answer::Failure(Failure::Tls("expired".into()))));
@@ -299,7 +282,7 @@ mod tests {
             (Failure::ConnectionClosed, "connection closed before an answer"),
             (Failure::Other("odd".into()), "odd"),
         ] {
-            let judgement = judge(&Answer::Failure(failure), NOW.parse().unwrap());
+            let judgement = judge(&Answer::Failure(failure));
             assert_eq!(judgement.verdict, Verdict::Retry { after: None });
             assert_eq!(judgement.answer.to_string(), text);
         }
@@ -307,7 +290,7 @@ mod tests {
 
     #[test]
     fn what_no_template_can_say_is_refused_with_the_reason() {
-        let judgement = judge(&Answer::Unrendered { why: "undefined value".into() }, NOW.parse().unwrap());
+        let judgement = judge(&Answer::Unrendered { why: "undefined value".into() });
         assert_eq!(judgement.verdict, Verdict::Refused);
         assert_eq!(judgement.answer.to_string(), "the template can't be rendered: undefined value");
     }
@@ -316,7 +299,7 @@ mod tests {
     fn the_receivers_words_stand_beside_a_refusal_only() {
         let words = |code| {
             let answer = Answer::Status { code, retry_after: None, extract: Some("no such channel".into()) };
-            judge(&answer, NOW.parse().unwrap()).answer.to_string()
+            judge(&answer).answer.to_string()
         };
         assert_eq!(words(400), "400 Bad Request: no such channel");
         assert_eq!(words(299), "299");

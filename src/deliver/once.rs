@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Dispatcher, Notice, SinkSpec, Way, order::Phase};
+use super::{Dispatcher, Notice, SinkSpec, SinkSummary, Way, order::Phase};
 use crate::{
     clock::Clock,
     store::{Handle, StoreError},
@@ -25,6 +25,8 @@ pub struct OnceReport {
     pub stdout_closed: bool,
     /// The state could not be used to the end.
     pub store: Option<StoreError>,
+    /// What each sink did.
+    pub sinks: Vec<SinkSummary>,
 }
 
 /// Tries what is due now once: an execution whose delivery fails waits for the next pass. `stop` leaves it `grace` to end.
@@ -82,6 +84,7 @@ pub async fn once(
         once.accepted += sink.accepted;
         once.failed += sink.not_accepted;
     }
+    once.sinks = report.sinks;
     while let Ok(notice) = told.try_recv() {
         if let Notice::Store(error) = notice {
             once.store = Some(error);

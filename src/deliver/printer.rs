@@ -8,8 +8,8 @@ use tokio::{
 };
 
 use super::{
-    Notice, Printed, Printing, Way, acts::store_pause, body, failing, failing::Failing, order::Orders, order::Phase,
-    status::SinkState, text, worker::World,
+    Notice, Printed, Printing, Reason, Way, acts::store_pause, body, failing, failing::Failing, order::Orders,
+    order::Phase, status::SinkState, text, worker::World,
 };
 use crate::{
     config::StdoutFormat,
@@ -55,6 +55,10 @@ impl Printer {
             committed.look();
             let batch = self.oldest().await?;
             let Some(printing) = self.printing() else { return Err(Stop) };
+            if self.phase() == Phase::Leaving {
+                // Ordered while the state was asked, which may have taken long: nothing new begins.
+                continue;
+            }
             if batch.is_empty() {
                 self.idle(&mut committed).await?;
                 continue;
@@ -106,6 +110,7 @@ impl Printer {
             status.failing_since.get_or_insert(since);
             status.last_answer = Some(answer);
             status.not_accepted += 1;
+            status.failures.add(Reason::Other);
             status.failed_attempts += 1;
             status.in_flight = 0;
         });
@@ -164,6 +169,7 @@ impl Printer {
         let count = done.len() as u64;
         self.board(|status| {
             status.accepted += count;
+            status.delivered += count;
             status.pending = status.pending.saturating_sub(count);
             status.in_flight = 0;
         });

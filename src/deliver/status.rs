@@ -8,6 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::Reason;
 use crate::{clock::Time, route::SinkName, store::DeliveryId};
 
 /// A sink in a few numbers.
@@ -28,8 +29,14 @@ pub struct SinkSummary {
     pub next_attempt_at: Option<Time>,
     /// Attempts of this process that were accepted.
     pub accepted: u64,
+    /// Events that the sink took from this process.
+    #[serde(default)]
+    pub delivered: u64,
     /// Attempts of this process that were not.
     pub not_accepted: u64,
+    /// The same by why not, with those that went again in another form.
+    #[serde(skip)]
+    pub failures: Failures,
     /// Deliveries that this process made dead letters.
     pub dead: u64,
     /// Something was tried by this process and has still not been accepted, or never will be.
@@ -49,6 +56,21 @@ pub enum SinkState {
     Ended,
 }
 
+/// How many attempts failed for each reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Failures([u64; Reason::ALL.len()]);
+
+impl Failures {
+    pub(super) fn add(&mut self, reason: Reason) {
+        self.0[reason as usize] += 1;
+    }
+
+    /// Every reason, also those that have not happened.
+    pub fn iter(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        Reason::ALL.into_iter().zip(self.0)
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Status {
     pub(super) state: SinkState,
@@ -59,7 +81,9 @@ pub(super) struct Status {
     pub(super) last_answer: Option<String>,
     pub(super) next_attempt_at: Option<Time>,
     pub(super) accepted: u64,
+    pub(super) delivered: u64,
     pub(super) not_accepted: u64,
+    pub(super) failures: Failures,
     pub(super) dead: u64,
     pub(super) unaccepted: Unaccepted,
     pub(super) closed: bool,
@@ -76,7 +100,9 @@ impl Default for Status {
             last_answer: None,
             next_attempt_at: None,
             accepted: 0,
+            delivered: 0,
             not_accepted: 0,
+            failures: Failures::default(),
             dead: 0,
             unaccepted: Unaccepted::default(),
             closed: false,
@@ -192,7 +218,9 @@ impl Board {
             last_answer: status.last_answer.clone(),
             next_attempt_at: status.next_attempt_at,
             accepted: status.accepted,
+            delivered: status.delivered,
             not_accepted: status.not_accepted,
+            failures: status.failures,
             dead: status.dead,
             attempted_not_accepted: status.unaccepted.any(),
         };

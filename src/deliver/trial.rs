@@ -3,24 +3,21 @@
 use std::io;
 
 use super::{Judgement, Verdict, Way, judge::Words, judge::judge, printer};
-use crate::{
-    clock::Clock,
-    store::{Delivery, Form, Parcel},
-};
+use crate::store::{Delivery, Form, Parcel};
 
 /// Sends or prints `delivery` once, whatever the sink's filter, rate and queue say.
-pub async fn attempt(way: &Way, delivery: &Delivery, clock: &Clock) -> Judgement {
+pub async fn attempt(way: &Way, delivery: &Delivery) -> Judgement {
     match way {
         Way::Send(sending) => {
             let mut parcel = Parcel::from(delivery.clone());
             let mut answer = sending.outlet.send(&parcel).await;
-            let judged = judge(&answer, clock.now());
+            let judged = judge(&answer);
             if judged.verdict == Verdict::Refused && sending.outlet.can_be_plainer(&parcel, &answer) {
                 // As a real one would: plainer, and no sooner than the receiver wants another message.
                 tokio::time::sleep(sending.rate.interval()).await;
                 parcel.seal(Form::Plain);
                 answer = sending.outlet.send(&parcel).await;
-                return judge(&answer, clock.now());
+                return judge(&answer);
             }
             judged
         }

@@ -12,7 +12,7 @@ use std::{
 use futures_util::future::{BoxFuture, FutureExt};
 use reqwest::{
     Client, Response, StatusCode, Url,
-    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
@@ -22,7 +22,7 @@ use super::{
     extract::extract, judge, judge::Failure, signature::Message, slack,
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, Time},
     config::{self, Dialect, KeyError, StdoutFormat, WebhookFormat},
     http::{self, SetupError},
     store::{Form, Parcel},
@@ -202,7 +202,7 @@ impl Webhook {
         match request.send().await {
             Err(error) => Answer::Failure(self.failure(&error)),
             Ok(response) => {
-                let answer = answer(response, &prepared).await;
+                let answer = answer(response, &prepared, self.clock.now()).await;
                 if matches!(answer, Answer::Status { code: 401 | 403, .. }) {
                     self.refresh(Ask::Always).await;
                 }
@@ -266,9 +266,9 @@ impl Webhook {
     }
 }
 
-async fn answer(mut response: Response, prepared: &Prepared) -> Answer {
+async fn answer(mut response: Response, prepared: &Prepared, now: Time) -> Answer {
     let status = response.status();
-    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(Into::into);
+    let retry_after = http::retry_after(response.headers(), now);
     let mut body = vec![];
     let read = async {
         while let Ok(Some(chunk)) = response.chunk().await {

@@ -3,6 +3,7 @@
 //! Not a `tokio::sync::watch`: that wakes its receivers in an order drawn at random, and a simulated run could not be repeated.
 
 use std::{
+    fmt,
     pin::pin,
     sync::{
         Arc,
@@ -14,23 +15,40 @@ use tokio::sync::Notify;
 
 use super::Write;
 
+/// Who sees what has just become durable, on the thread that made it so: quick, and without a way to change anything.
+pub type Witness = Arc<dyn Fn(&[Write]) + Send + Sync>;
+
 /// Counts the commits that held deliveries.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Committed(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     count: AtomicU64,
     grown: Notify,
+    witness: Option<Witness>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("count", &self.count).finish_non_exhaustive()
+    }
 }
 
 impl Committed {
-    pub(super) fn tell<'a>(&self, writes: impl IntoIterator<Item = &'a Write>) {
+    pub(super) fn seen_by(witness: Option<Witness>) -> Self {
+        Self(Arc::new(Shared { witness, ..Shared::default() }))
+    }
+
+    pub(super) fn tell(&self, writes: &[Write]) {
+        if let Some(witness) = &self.0.witness {
+            witness(writes);
+        }
         let delivers = |write: &Write| match write {
             Write::Observed(observation) => observation.events.iter().any(|record| !record.sinks.is_empty()),
             _ => false,
         };
-        if writes.into_iter().any(delivers) {
+        if writes.iter().any(delivers) {
             self.0.count.fetch_add(1, Ordering::Release);
             self.0.grown.notify_waiters();
         }

@@ -12,7 +12,11 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Commits, Store, StoreError, Write, commits::Committed, persist::Complaints};
+use super::{
+    Commits, Store, StoreError, Write,
+    commits::{Committed, Witness},
+    persist::Complaints,
+};
 
 /// How many calls may wait for the thread; a caller beyond that waits before its call is taken.
 const QUEUE: usize = 1024;
@@ -73,8 +77,16 @@ impl Handle {
 
     /// Moves the store to a thread of its own. The thread ends when the last handle is gone; joining it waits for what was already asked.
     pub fn spawn(store: impl Store + 'static) -> io::Result<(Self, thread::JoinHandle<()>)> {
+        Self::spawn_seen(store, None)
+    }
+
+    /// The same, with somebody who sees each commit.
+    pub fn spawn_seen(
+        store: impl Store + 'static,
+        witness: Option<Witness>,
+    ) -> io::Result<(Self, thread::JoinHandle<()>)> {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let committed = Committed::default();
+        let committed = Committed::seen_by(witness);
         let worker = Worker { store: Box::new(store), committed: committed.clone() };
         let thread = thread::Builder::new().name("store".into()).spawn(move || worker.run(queue))?;
         Ok((Self { way: Way::Thread(jobs), committed, complaints: Complaints::default(), patience: None }, thread))

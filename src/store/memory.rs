@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Time,
-    event::{ExecutionFacts, StepCounts},
+    event::{Engine, ExecutionFacts, StepCounts},
     velt::model::{ExecutionStatus, Failure, StepStatus},
 };
 
@@ -35,6 +35,39 @@ pub struct Memory {
     /// That nothing changes any more was told, and nothing has changed since.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stalled: bool,
+    /// How far the engine's stream has been read; `None` while it never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<RememberedStream>,
+}
+
+/// How far the engine's stream has been read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RememberedStream {
+    /// The next `sinceSeq`.
+    pub cursor: u64,
+    /// It has not been read to its end yet: what it tells is from before the watch.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub history: bool,
+    /// Read, and not confirmed by a snapshot yet; by `seq`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<Recorded>,
+}
+
+/// Something that the engine recorded, without what is private.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recorded {
+    #[serde(rename = "type")]
+    pub kind: Box<str>,
+    pub step_id: Option<Box<str>>,
+    pub at: Time,
+    pub engine: Engine,
+    /// The observation that first read it.
+    pub seen_at: Time,
+    /// It was in the stream when that was read for the first time: it may be from before the watch.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub history: bool,
 }
 
 impl Default for Memory {
@@ -47,6 +80,7 @@ impl Default for Memory {
             stale: None,
             changed_at: None,
             stalled: false,
+            stream: None,
         }
     }
 }
@@ -80,6 +114,9 @@ pub struct RememberedStep {
     pub error: Option<Failure>,
     /// How often the step has entered each status.
     pub entries: BTreeMap<StepStatus, u32>,
+    /// How many of its entries into waiting the engine's stream has accounted for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waits_recorded: u32,
     /// The timestamp of the step's latest event.
     pub told_at: Time,
     /// The API contradicted this step's end for so long that reads which do are believed in everything else.
@@ -100,6 +137,11 @@ pub struct Reminded {
     pub after_ms: u64,
     /// How many thresholds have passed, over all waits of the step: the number that goes into the next id.
     pub count: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A run of stale reads: a terminal step that isn't terminal any more, or is gone.

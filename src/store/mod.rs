@@ -23,7 +23,7 @@ use crate::{
     velt::model::ExecutionId,
 };
 
-pub use commits::Commits;
+pub use commits::{Commits, Witness};
 pub use handle::Handle;
 pub use memory::Memory;
 pub use parcel::{Form, Parcel};
@@ -110,6 +110,8 @@ pub struct Known {
     pub observed_at: Option<Time>,
     /// The first NOT_FOUND of the run of them that still lasts.
     pub not_found_since: Option<Time>,
+    /// The definition whose list showed it first; `None` where it has only been named.
+    pub discovered: Option<Box<str>>,
 }
 
 /// One change to the state. Several are applied in one transaction.
@@ -124,6 +126,11 @@ pub enum Write {
     },
     /// Poll these again: what was given up is forgotten, the sequence goes on. IDs that were not given up are left alone.
     Resume {
+        ids: Vec<ExecutionId>,
+    },
+    /// A list has shown these: they are watched from now on, over restarts too. An earlier mark stands.
+    Discovered {
+        definition: Box<str>,
         ids: Vec<ExecutionId>,
     },
     /// What became of a delivery.
@@ -216,7 +223,8 @@ pub struct Delivery {
     pub output: Option<Box<RawValue>>,
     /// Attempts made so far.
     pub attempts: u32,
-    /// When it was committed: its age counts from here.
+    /// When the read that showed it was answered: its age counts from here, however long the commit had to wait for the disk. For a
+    /// replay, when somebody asked for that.
     pub enqueued_at: Time,
     /// Not before this moment.
     pub due_at: Time,
@@ -282,7 +290,7 @@ pub struct DeadLetter {
     pub reason: DeadReason,
     pub attempts: u32,
     pub last_answer: Option<String>,
-    /// When its delivery was committed.
+    /// From when its age counts, as [`Delivery::enqueued_at`].
     pub enqueued_at: Time,
     pub died_at: Time,
 }
@@ -315,8 +323,33 @@ pub struct Queue {
     pub next_at: Option<Time>,
     /// Of the delivery that has been tried most recently and is still pending.
     pub last_answer: Option<String>,
+    /// Of those pending, how many have been tried and were not accepted.
+    pub tried: u64,
     pub dead: u64,
     pub stopped: Option<Stopped>,
+}
+
+/// An event that a sink has not taken yet, for people.
+#[derive(Debug, Clone)]
+pub struct Undelivered {
+    pub sink: SinkName,
+    pub execution: ExecutionId,
+    pub event_id: EventId,
+    /// The event's type.
+    pub kind: Box<str>,
+    pub sequence: u64,
+    pub attempts: u32,
+    pub last_answer: Option<String>,
+    pub enqueued_at: Time,
+    /// Not before this moment; and what is behind another of its execution waits for that one.
+    pub due_at: Time,
+}
+
+/// Which undelivered events are meant; the default means all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutboxFilter {
+    pub sink: Option<SinkName>,
+    pub execution: Option<ExecutionId>,
 }
 
 /// Why and since when a sink takes nothing.
@@ -371,6 +404,9 @@ pub trait Store: Send {
     /// The little that is known of every execution, for a start.
     fn roster(&mut self) -> Result<Vec<Known>, StoreError>;
 
+    /// What is known of some executions, of those of them that are known at all.
+    fn known(&mut self, ids: &[ExecutionId]) -> Result<Vec<Known>, StoreError>;
+
     /// What is remembered of one execution; `None` if it has never been committed.
     fn recall(&mut self, id: &ExecutionId) -> Result<Option<Memory>, StoreError>;
 
@@ -419,6 +455,15 @@ pub trait Store: Send {
     /// One dead letter with its event's JSON, if there is one of this number.
     fn dead_letter(&mut self, id: LetterId) -> Result<Option<(DeadLetter, Box<str>)>, StoreError>;
 
+    /// The undelivered events that `filter` means in the order of their commit, at most `limit`.
+    fn undelivered(&mut self, filter: &OutboxFilter, limit: usize) -> Result<Vec<Undelivered>, StoreError>;
+
     /// Every execution with all that is remembered of it, by id.
     fn everything(&mut self) -> Result<Vec<Remembered>, StoreError>;
+
+    /// One execution with all that is remembered of it; `None` if it has never been committed.
+    fn remembered(&mut self, id: &ExecutionId) -> Result<Option<Remembered>, StoreError>;
+
+    /// What was told of an execution, as far as it is kept: each event's JSON, in order.
+    fn story(&mut self, id: &ExecutionId) -> Result<Vec<Box<str>>, StoreError>;
 }

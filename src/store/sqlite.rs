@@ -1,12 +1,12 @@
 //! The state in SQLite: one file in WAL mode, synced at every commit.
 //!
 //! `open.rs` says whom it lets in, `executions.rs` what is remembered, `outbox.rs` what is still to be told, `dead.rs` what
-//! could not be, `columns.rs` how our types
-//! stand in columns. No other file of the program knows SQL. A file that can't be used is never replaced and never repaired.
+//! could not be, `columns.rs` how our types stand in columns, `log.rs` whether a log that was left behind is whole. No other file of the program knows SQL. A file that can't be used is never replaced and never repaired.
 
 mod columns;
 mod dead;
 mod executions;
+mod log;
 mod open;
 mod outbox;
 #[cfg(test)]
@@ -22,8 +22,8 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
 
 use super::{
-    DeadFilter, DeadLetter, Delivery, Due, Known, LetterId, Memory, Queue, Remembered, Stopped, Store, StoreError,
-    Write,
+    DeadFilter, DeadLetter, Delivery, Due, Known, LetterId, Memory, OutboxFilter, Queue, Remembered, Stopped, Store,
+    StoreError, Undelivered, Write,
 };
 use crate::{clock::Time, route::SinkName, velt::model::ExecutionId};
 
@@ -100,6 +100,7 @@ impl Store for SqliteStore {
                     Write::Observed(observation) => executions::observe(transaction, observation)?,
                     Write::NotFoundSince { id, since } => executions::not_found_since(transaction, id, *since)?,
                     Write::Resume { ids } => executions::resume(transaction, ids)?,
+                    Write::Discovered { definition, ids } => executions::discovered(transaction, definition, ids)?,
                     Write::Settled { delivery, settlement } => outbox::settle(transaction, *delivery, settlement)?,
                     Write::Sealed { first, last, form } => outbox::seal(transaction, *first, *last, *form)?,
                     Write::ProbeAt { sink, at } => outbox::probe_at(transaction, sink, *at)?,
@@ -127,6 +128,10 @@ impl Store for SqliteStore {
 
     fn roster(&mut self) -> Result<Vec<Known>, StoreError> {
         self.read(executions::roster)
+    }
+
+    fn known(&mut self, ids: &[ExecutionId]) -> Result<Vec<Known>, StoreError> {
+        self.read(|connection| executions::some(connection, ids))
     }
 
     fn recall(&mut self, id: &ExecutionId) -> Result<Option<Memory>, StoreError> {
@@ -206,7 +211,19 @@ impl Store for SqliteStore {
         self.read(|connection| dead::one(connection, id))
     }
 
+    fn undelivered(&mut self, filter: &OutboxFilter, limit: usize) -> Result<Vec<Undelivered>, StoreError> {
+        self.read(|connection| outbox::undelivered(connection, filter, limit))
+    }
+
     fn everything(&mut self) -> Result<Vec<Remembered>, StoreError> {
         self.read(executions::everything)
+    }
+
+    fn remembered(&mut self, id: &ExecutionId) -> Result<Option<Remembered>, StoreError> {
+        self.read(|connection| executions::remembered(connection, id))
+    }
+
+    fn story(&mut self, id: &ExecutionId) -> Result<Vec<Box<str>>, StoreError> {
+        self.read(|connection| executions::story(connection, id))
     }
 }

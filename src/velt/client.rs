@@ -6,7 +6,7 @@ use std::{future::Future, pin::Pin, time::Duration};
 
 use reqwest::{
     StatusCode,
-    header::{CONTENT_TYPE, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER},
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION},
 };
 use secrecy::{ExposeSecret, SecretString};
 
@@ -18,7 +18,6 @@ use crate::{
     clock::Clock,
     config::{Api, secret::Credentials},
     http::{self, SetupError, Trust},
-    pace::{http_date, retry_after},
 };
 
 /// Few answers are larger.
@@ -73,11 +72,8 @@ impl Client {
         let request = self.http.post(url).headers(headers).body(question.body());
         let mut response = request.send().await.map_err(|error| self.transport(&error))?;
         let status = response.status();
-        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-        // A date counts from the moment at which its author wrote it: our clock may be another.
-        let written = header(DATE).and_then(http_date).unwrap_or_else(|| self.clock.now());
-        let retry_after = header(RETRY_AFTER).and_then(|text| retry_after(text, written));
-        let location = status.is_redirection().then(|| header(LOCATION).map(str::to_owned)).flatten();
+        let retry_after = http::retry_after(response.headers(), self.clock.now());
+        let location = http::text(response.headers(), LOCATION).filter(|_| status.is_redirection()).map(str::to_owned);
         let body = self.body(&mut response, status).await?;
         Ok(Answer { status: status.as_u16(), retry_after, location, body })
     }

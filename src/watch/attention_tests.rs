@@ -48,7 +48,7 @@ impl Story {
     fn read(&mut self, view: &ExecutionView, now: i64) -> Vec<Event> {
         let reading =
             Reading { id: &self.id, label: None, observed_at: time(now), previous_observed_at: self.last_read };
-        let (memory, changed) = match diff(&self.memory, view, &reading) {
+        let (memory, changed) = match diff(&self.memory, view, &reading, None) {
             Diff::Same { memory } => (memory, false),
             Diff::Changed { memory, .. } => (memory, true),
             Diff::Stale { .. } => panic!("nothing here is stale"),

@@ -6,13 +6,15 @@
 use std::{collections::HashMap, time::Duration};
 
 use serde_json::value::RawValue;
+use tracing::debug;
 
+use super::merge::{self, Merged, StreamRead};
 use crate::{
     clock::Time,
-    event::{Data, Event, EventId, Kind, StepFacts},
+    event::{Data, Engine, Event, EventId, Kind, StepFacts},
     store::{
         Abandoned, Outcome, Standing,
-        memory::{Memory, RememberedExecution, RememberedStep, StaleReads},
+        memory::{Memory, Recorded, RememberedExecution, RememberedStep, StaleReads},
     },
     velt::model::{ExecutionId, ExecutionStatus, ExecutionView, StepStatus, StepView},
 };
@@ -49,9 +51,18 @@ pub struct Told {
     pub output: Option<Box<RawValue>>,
 }
 
-/// Compares what is remembered with what a read shows.
-pub fn diff(old: &Memory, view: &ExecutionView, reading: &Reading<'_>) -> Diff {
-    let known: HashMap<&str, usize> = old.steps.iter().enumerate().map(|(i, step)| (&*step.step_id, i)).collect();
+/// Whether a read denies an end that is remembered: nothing else of it counts then.
+pub fn denies(old: &Memory, view: &ExecutionView) -> bool {
+    !contradictions(old, view, &by_id(old)).is_empty()
+}
+
+fn by_id(memory: &Memory) -> HashMap<&str, usize> {
+    memory.steps.iter().enumerate().map(|(i, step)| (&*step.step_id, i)).collect()
+}
+
+/// Compares what is remembered with what a read shows and, where it was read too, with what the engine's stream tells since the last time.
+pub fn diff(old: &Memory, view: &ExecutionView, reading: &Reading<'_>, stream: Option<StreamRead>) -> Diff {
+    let known = by_id(old);
     let contradicted = contradictions(old, view, &known);
     let mut memory = old.clone();
     let mut believed = None;
@@ -74,7 +85,15 @@ pub fn diff(old: &Memory, view: &ExecutionView, reading: &Reading<'_>) -> Diff {
         believed = Some(contradicts);
     }
 
-    let changes = apply(&mut memory, view, &known, reading.observed_at);
+    let mut merged = Merged::default();
+    if let Some(stream) = stream {
+        merged = merge::merge(old, view, &known, stream, reading.observed_at);
+        if merged.late > 0 {
+            debug!(execution = %reading.id, "{} events of the engine's stream came too late to be told", merged.late);
+        }
+        memory.stream = Some(std::mem::take(&mut merged.stream));
+    }
+    let changes = apply(&mut memory, view, &known, merged, reading.observed_at);
     if changes.is_empty() && believed.is_none() {
         return Diff::Same { memory };
     }
@@ -149,61 +168,113 @@ fn contradictions(old: &Memory, view: &ExecutionView, known: &HashMap<&str, usiz
     Contradictions { execution, steps }
 }
 
-/// A status that was entered: by the execution, or by a step (indexes into the view and into the memory).
+/// A status that was entered, or something that only the engine tells.
 enum Change {
-    Execution { from: Option<ExecutionStatus>, at: Time },
-    Step { from: Option<StepStatus>, at: Time, shown: usize, remembered: usize },
+    Execution { from: Option<ExecutionStatus>, at: Time, engine: Option<Engine> },
+    Step(Box<Entered>),
+    Engine(Recorded),
 }
 
-/// Brings the memory up to what the view shows and says which statuses were entered, in the order they are told.
+/// A status that a step entered.
+struct Entered {
+    from: Option<StepStatus>,
+    to: StepStatus,
+    entry: u32,
+    at: Time,
+    engine: Option<Engine>,
+    /// Its place in the memory.
+    remembered: usize,
+    /// Its place in the view, which shows it in this status; `None` where it has left the status again.
+    shown: Option<usize>,
+}
+
+/// Where a change stands among the others: by time; where that ties, by the engine's number, else in the order of the answer. A change
+/// without a number has that of its step's change before it, so that a step's own keep their order.
+type Place = (Time, u64, usize);
+
+/// Brings the memory up to what the view and the stream show and says which statuses were entered, in the order they are told.
 ///
 /// A remembered end stays as it is. A step that is not shown stays as it was: its absence is no status.
-fn apply(memory: &mut Memory, view: &ExecutionView, known: &HashMap<&str, usize>, observed_at: Time) -> Vec<Change> {
-    let mut steps = vec![];
+fn apply(
+    memory: &mut Memory,
+    view: &ExecutionView,
+    known: &HashMap<&str, usize>,
+    mut merged: Merged,
+    observed_at: Time,
+) -> Vec<Change> {
+    let mut placed: Vec<(Place, Change)> = vec![];
     for (shown, step) in view.steps.iter().enumerate() {
         let index = known.get(&*step.step_id).copied();
         let before = index.map(|index| &memory.steps[index]);
         if before.is_some_and(|before| before.status.is_terminal() && before.status != step.status) {
             continue;
         }
-        let from = before.map(|before| before.status.clone());
-        if from.as_ref() == Some(&step.status) {
-            let index = index.expect("a status before means a step before");
-            memory.steps[index] = refreshed(&memory.steps[index], step);
-            continue;
-        }
+        let passed = merged.steps.remove(&shown).unwrap_or_default();
+        let mut from = before.map(|before| before.status.clone());
         let mut after = match before {
             Some(before) => refreshed(before, step),
             None => RememberedStep::new(step),
         };
-        let entry = after.entries.entry(step.status.clone()).or_default();
-        *entry += 1;
-        let at = entered_step(step, *entry, observed_at);
-        let at = if from.is_some() { at.max(after.told_at) } else { at };
-        after.told_at = at;
-        let remembered = match index {
-            Some(index) => {
-                memory.steps[index] = after;
-                index
-            }
-            None => {
-                memory.steps.push(after);
-                memory.steps.len() - 1
-            }
-        };
-        steps.push((at, Change::Step { from, at, shown, remembered }));
+        if passed.waits_recorded > 0 {
+            after.waits_recorded = passed.waits_recorded;
+        }
+        if passed.waits_before > 0 {
+            let waits = after.entries.entry(StepStatus::Waiting).or_default();
+            *waits = (*waits).max(passed.waits_before);
+        }
+        let remembered = index.unwrap_or(memory.steps.len());
+        let mut entered: Vec<(StepStatus, Option<Recorded>)> =
+            passed.waits.into_iter().map(|wait| (StepStatus::Waiting, Some(wait))).collect();
+        let last = entered.last().map(|(status, _)| status).or(from.as_ref());
+        if last != Some(&step.status) {
+            entered.push((step.status.clone(), passed.end));
+        }
+        let count = entered.len();
+        let mut seq = 0;
+        for (nth, (to, recorded)) in entered.into_iter().enumerate() {
+            let entry = after.entries.entry(to.clone()).or_default();
+            *entry += 1;
+            let entry = *entry;
+            let told_by_engine = recorded.as_ref().map(|recorded| recorded.at);
+            let is_last = nth + 1 == count;
+            let own = if is_last { entered_step(step, entry) } else { None };
+            let at = own.or(told_by_engine).unwrap_or(observed_at);
+            let at = if from.is_some() { at.max(after.told_at) } else { at };
+            after.told_at = at;
+            let engine = recorded.map(|recorded| recorded.engine);
+            seq = engine.as_ref().map_or(seq, |engine| engine.seq);
+            let entered = Entered {
+                from: from.replace(to.clone()),
+                to,
+                entry,
+                at,
+                engine,
+                remembered,
+                shown: is_last.then_some(shown),
+            };
+            placed.push(((at, seq, shown), Change::Step(Box::new(entered))));
+        }
+        match index {
+            Some(index) => memory.steps[index] = after,
+            None => memory.steps.push(after),
+        }
+    }
+    for fact in merged.facts {
+        placed.push(((fact.at, fact.engine.seq, 0), Change::Engine(fact)));
     }
     // Stable: ties keep the order of the answer.
-    steps.sort_by_key(|(at, _)| *at);
-    let mut changes: Vec<Change> = steps.into_iter().map(|(_, change)| change).collect();
+    placed.sort_by_key(|(place, _)| *place);
+    let mut changes: Vec<Change> = placed.into_iter().map(|(_, change)| change).collect();
 
     let before = memory.execution.take();
     let from = before.as_ref().map(|execution| execution.status.clone());
     let entered = from.as_ref() != Some(&view.status);
+    let recorded = merged.execution.filter(|_| entered);
+    let told_by_engine = recorded.as_ref().map_or(observed_at, |recorded| recorded.at);
     let at = match &before {
         Some(before) if !entered => before.told_at,
-        Some(before) => entered_execution(memory, view, observed_at).max(before.told_at),
-        None => entered_execution(memory, view, observed_at),
+        Some(before) => entered_execution(memory, view).unwrap_or(told_by_engine).max(before.told_at),
+        None => entered_execution(memory, view).unwrap_or(told_by_engine),
     };
     memory.execution = Some(RememberedExecution {
         status: view.status.clone(),
@@ -217,7 +288,7 @@ fn apply(memory: &mut Memory, view: &ExecutionView, known: &HashMap<&str, usize>
         told_at: at,
     });
     if entered {
-        let change = Change::Execution { from, at };
+        let change = Change::Execution { from, at, engine: recorded.map(|recorded| recorded.engine) };
         if view.status.is_terminal() {
             changes.push(change);
         } else {
@@ -227,24 +298,22 @@ fn apply(memory: &mut Memory, view: &ExecutionView, known: &HashMap<&str, usize>
     changes
 }
 
-/// The best known time at which a step entered its status for the `entry`-th time.
-fn entered_step(step: &StepView, entry: u32, observed_at: Time) -> Time {
+/// When a step entered its status for the `entry`-th time, where the view knows.
+fn entered_step(step: &StepView, entry: u32) -> Option<Time> {
     match &step.status {
         StepStatus::Running if entry == 1 => step.started_at,
         status if status.is_terminal() => step.completed_at,
         _ => None,
     }
-    .unwrap_or(observed_at)
 }
 
-fn entered_execution(memory: &Memory, view: &ExecutionView, observed_at: Time) -> Time {
+fn entered_execution(memory: &Memory, view: &ExecutionView) -> Option<Time> {
     match view.status {
         ExecutionStatus::Running if !memory.entries.contains_key("execution.running") => view.started_at,
         ExecutionStatus::Completed | ExecutionStatus::Failed => view.completed_at,
         ExecutionStatus::Cancelled => view.cancelled_at.or(view.completed_at),
         _ => None,
     }
-    .unwrap_or(observed_at)
 }
 
 impl RememberedStep {
@@ -260,6 +329,7 @@ impl RememberedStep {
             decision: step.decision(),
             error: step.error.clone(),
             entries: std::collections::BTreeMap::new(),
+            waits_recorded: 0,
             // Replaced before anybody reads it: a new step has just entered a status.
             told_at: step.started_at.unwrap_or(Time::EPOCH),
             disputed: false,
@@ -272,6 +342,7 @@ impl RememberedStep {
 fn refreshed(before: &RememberedStep, step: &StepView) -> RememberedStep {
     RememberedStep {
         entries: before.entries.clone(),
+        waits_recorded: before.waits_recorded,
         told_at: before.told_at,
         disputed: before.disputed,
         reminded: before.reminded,
@@ -297,30 +368,44 @@ impl<'a> Narrator<'a> {
         for change in changes {
             let data = Data { execution: facts.clone(), ..self.data() };
             let told = match change {
-                Change::Execution { from, at } => {
+                Change::Execution { from, at, engine } => {
                     let kind = Kind::Execution(view.status.clone());
                     let entry = self.count(&kind);
                     let data = Data {
                         from: from.map(|status| status.as_str().into()),
                         to: Some(view.status.as_str().into()),
                         is_final: view.status.is_terminal(),
+                        engine,
                         ..data
                     };
                     let id = EventId::new(self.reading.id, None, &kind, entry);
                     Told { event: Event { id, kind, timestamp: at, data }, output: None }
                 }
-                Change::Step { from, at, shown, remembered } => {
+                Change::Step(entered) => {
+                    let Entered { from, to, entry, at, engine, remembered, shown } = *entered;
                     let step = &self.memory.steps[remembered];
-                    let kind = Kind::Step(step.status.clone());
-                    let entry = step.entries.get(&step.status).copied().unwrap_or(1);
+                    let mut facts = facts_of(step);
+                    if shown.is_none() {
+                        // What came with a later status is not this one's.
+                        facts = StepFacts { completed_at: None, decision: None, error: None, ..facts };
+                    }
+                    let kind = Kind::Step(to.clone());
                     let id = EventId::new(self.reading.id, Some(&step.step_id), &kind, entry);
                     let data = Data {
                         from: from.map(|status| status.as_str().into()),
-                        to: Some(step.status.as_str().into()),
-                        step: Some(facts_of(step)),
+                        to: Some(to.as_str().into()),
+                        step: Some(facts),
+                        engine,
                         ..data
                     };
-                    Told { event: Event { id, kind, timestamp: at, data }, output: view.steps[shown].output.clone() }
+                    let output = shown.and_then(|shown| view.steps[shown].output.clone());
+                    Told { event: Event { id, kind, timestamp: at, data }, output }
+                }
+                Change::Engine(recorded) => {
+                    let kind = Kind::Engine((&*recorded.kind).into());
+                    let id = EventId::of_engine(self.reading.id, &recorded.engine.event_id);
+                    let data = Data { initial: false, engine: Some(recorded.engine), ..data };
+                    Told { event: Event { id, kind, timestamp: recorded.at, data }, output: None }
                 }
             };
             self.told.push(told);
@@ -378,6 +463,7 @@ impl<'a> Narrator<'a> {
             waiting_for: None,
             waiting_since: None,
             unchanged_since: None,
+            engine: None,
         }
     }
 }

@@ -49,7 +49,7 @@ impl Story {
             observed_at: time(self.now),
             previous_observed_at: self.last_read,
         };
-        let diff = diff(&self.memory, view, &reading);
+        let diff = diff(&self.memory, view, &reading, None);
         self.last_read = Some(time(self.now));
         self.memory = match &diff {
             Diff::Same { memory } | Diff::Changed { memory, .. } | Diff::Stale { memory, .. } => memory.clone(),

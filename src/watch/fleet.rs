@@ -31,7 +31,7 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// One execution; about 200 bytes with its id, its map entry and its place in the schedule.
+/// One execution; about 220 bytes with its id, its map entry and its place in the schedule.
 #[expect(clippy::struct_excessive_bools, reason = "facts that hold independently of each other, each asked for alone")]
 #[derive(Debug)]
 pub struct Watched {
@@ -41,6 +41,8 @@ pub struct Watched {
     pub last_read: Option<Time>,
     /// The first NOT_FOUND of the run of them that still lasts.
     pub missing: Option<Missing>,
+    /// The definition whose list showed it; `None` where it has only been named.
+    pub discovered: Option<Arc<str>>,
     /// When an unchanged read is worth a look at the memory.
     pub look: Look,
     interval_ms: u32,
@@ -51,6 +53,8 @@ pub struct Watched {
     pub busy: bool,
     /// Whether a source still lists it.
     pub listed: bool,
+    /// Whether one of these sources names it.
+    pub named: bool,
     /// One pass: it needs no further read.
     pub passed: bool,
     /// Its last refusal was the API's own word, not that of somebody in between.
@@ -65,12 +69,14 @@ impl Watched {
             fingerprint: None,
             last_read: None,
             missing: None,
+            discovered: None,
             look: Look::NEVER,
             interval_ms: 0,
             failures: 0,
             standing: Standing::Watching,
             busy: false,
             listed: true,
+            named: true,
             passed: false,
             refused_by_name: false,
         };
@@ -109,6 +115,22 @@ impl Tally {
             Standing::Ended(Outcome::Failed) => &mut self.failed,
             Standing::Ended(Outcome::Cancelled) => &mut self.cancelled,
             Standing::Abandoned(Abandoned::NotFound | Abandoned::Refused) => &mut self.abandoned,
+        }
+    }
+
+    /// One more stands there.
+    pub fn count(&mut self, standing: Standing) {
+        *self.of(standing) += 1;
+    }
+
+    /// Those that have ended, of both.
+    #[must_use]
+    pub fn with_ended(self, others: Self) -> Self {
+        Self {
+            completed: self.completed + others.completed,
+            failed: self.failed + others.failed,
+            cancelled: self.cancelled + others.cancelled,
+            ..self
         }
     }
 

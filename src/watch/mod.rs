@@ -3,11 +3,14 @@
 pub mod attention;
 pub mod budget;
 pub mod diff;
+pub mod discovery;
 pub mod fleet;
 pub mod gate;
 pub mod list;
+pub mod merge;
 pub mod observe;
 pub mod outlook;
+mod register;
 pub mod run;
 pub mod schedule;
 mod troubles;

@@ -5,15 +5,20 @@ use std::sync::Arc;
 use super::{
     attention::{Attended, Attention, Look, attend},
     diff::{self, Diff, Reading, Told},
+    merge::{self, StreamRead},
     schedule::Slot,
 };
 use crate::{
     clock::Time,
+    config::secret::Credentials,
     route::Routes,
     store::{Abandoned, Fingerprint, Handle, Memory, Observation, Record, Standing, StoreError, Write},
     velt::{
-        error::{Answer, Trouble, read},
-        model::ExecutionId,
+        client::Fetch,
+        error::{Answer, Transport, Trouble, judge, read, read_events},
+        model::{ExecutionId, ExecutionView},
+        question::Question,
+        stream::EventsPage,
     },
 };
 
@@ -33,13 +38,30 @@ pub struct Subject {
 #[derive(Debug)]
 pub enum Observed {
     /// Committed, with this many events.
-    Changed { fingerprint: Fingerprint, standing: Standing, events: usize, look: Look },
+    Changed { fingerprint: Option<Fingerprint>, standing: Standing, events: usize, look: Look },
     /// No change; at most it was told that there is none.
-    Same { fingerprint: Fingerprint, look: Look },
+    Same { fingerprint: Option<Fingerprint>, look: Look },
+    /// Nothing is committed yet: the engine's stream is to be read first.
+    ReadOn(Box<Unread>),
     /// Dropped: the API contradicts what it said before.
     Stale { contradicts: String },
     /// No execution in it.
     Trouble(Trouble),
+}
+
+/// A new body that has been read, before what the engine's stream tells beside it.
+#[derive(Debug)]
+pub struct Unread {
+    view: ExecutionView,
+    old: Memory,
+    fingerprint: Fingerprint,
+}
+
+impl Unread {
+    /// From where on the stream is to be read.
+    pub fn cursor(&self) -> u64 {
+        self.old.stream.as_ref().map_or(0, |stream| stream.cursor)
+    }
 }
 
 impl Subject {
@@ -53,11 +75,13 @@ impl Subject {
     }
 }
 
-/// Reads `answer`, compares it with what is remembered and commits the difference. Tries again while the store fails in passing.
+/// Reads `answer`, compares it with what is remembered and commits the difference, or hands it back where the engine's stream is to be
+/// read first (`read_on`). Tries again while the store fails in passing.
 pub async fn observe(
     subject: &Subject,
     answer: &Answer,
     fingerprint: Fingerprint,
+    read_on: bool,
     attention: &Attention,
     routes: &Routes,
     store: &Handle,
@@ -67,10 +91,39 @@ pub async fn observe(
         Err(trouble) => return Ok(Observed::Trouble(trouble)),
     };
     let old = recall(store, &subject.id).await?;
-    let (memory, told, fingerprint, observed) = match diff::diff(&old, &view, &subject.reading()) {
+    // A read that is dropped consumes nothing of the stream.
+    let read_on = read_on && !diff::denies(&old, &view);
+    let unread = Unread { view, old, fingerprint };
+    if read_on {
+        return Ok(Observed::ReadOn(Box::new(unread)));
+    }
+    commit(subject, unread, None, attention, routes, store).await
+}
+
+/// Compares what was read, and what the stream told beside it, with what is remembered, and commits the difference.
+pub async fn commit(
+    subject: &Subject,
+    unread: Unread,
+    stream: Option<StreamRead>,
+    attention: &Attention,
+    routes: &Routes,
+    store: &Handle,
+) -> Result<Observed, StoreError> {
+    let Unread { view, old, fingerprint } = unread;
+    let cut_short = stream.as_ref().is_some_and(|stream| !stream.complete);
+    // What an earlier read of the stream told and no snapshot has confirmed yet needs no further one.
+    let stream = stream.or_else(|| {
+        let known = old.stream.as_ref()?;
+        Some(StreamRead { events: vec![], cursor: known.cursor, complete: !known.history })
+    });
+    let diff = diff::diff(&old, &view, &subject.reading(), stream);
+    // The same body must be looked at again where the stream has more, or where time tells what it meant.
+    let looked_at = |memory: &Memory| (!cut_short && !merge::unsettled(memory)).then_some(fingerprint);
+    let (memory, told, fingerprint, observed) = match diff {
         Diff::Same { memory } => {
             let Attended { memory, told, next } = attend(memory, false, attention, &subject.reading());
-            (memory, told, Some(fingerprint), Observed::Same { fingerprint, look: next })
+            let fingerprint = looked_at(&memory);
+            (memory, told, fingerprint, Observed::Same { fingerprint, look: next })
         }
         // The same body must be looked at again: only repetition makes it credible.
         Diff::Stale { memory, contradicts } => (memory, vec![], None, Observed::Stale { contradicts }),
@@ -79,7 +132,8 @@ pub async fn observe(
             told.extend(due);
             let standing = diff::standing(&memory);
             let events = told.len();
-            (memory, told, Some(fingerprint), Observed::Changed { fingerprint, standing, events, look: next })
+            let fingerprint = looked_at(&memory);
+            (memory, told, fingerprint, Observed::Changed { fingerprint, standing, events, look: next })
         }
     };
     // What no event speaks of and the memory doesn't hold is no reason to write.
@@ -95,6 +149,33 @@ pub async fn observe(
         store.persist(vec![found_again(&subject.id)]).await?;
     }
     Ok(observed)
+}
+
+/// Asks the API, where there is something to ask it with.
+pub async fn ask(
+    question: &Question,
+    fetch: &dyn Fetch,
+    credentials: Option<&Credentials>,
+) -> Result<Answer, Transport> {
+    match credentials {
+        Some(credentials) => fetch.ask(question, credentials).await,
+        None => Err(Transport::Other("there are no credentials to send".into())),
+    }
+}
+
+/// Asks for the page of `id`'s stream after `since`.
+pub async fn page(
+    id: &ExecutionId,
+    since: u64,
+    fetch: &dyn Fetch,
+    credentials: Option<&Credentials>,
+) -> Result<EventsPage, Trouble> {
+    let question = Question::Events { id: id.clone(), since };
+    let answer = ask(&question, fetch, credentials).await?;
+    match judge(&answer) {
+        Some(trouble) => Err(trouble),
+        None => read_events(id, since, &answer),
+    }
 }
 
 /// A read whose body is the last one again: looks whether it has stayed so for too long. Without anything to tell nothing is written.
@@ -118,7 +199,7 @@ pub async fn look(
     if !writes.is_empty() {
         store.persist(writes).await?;
     }
-    Ok(Observed::Same { fingerprint, look: next })
+    Ok(Observed::Same { fingerprint: Some(fingerprint), look: next })
 }
 
 /// Gives an ID up: tells it and remembers it, together.

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use secrecy::ExposeSecret;
@@ -10,18 +11,19 @@ use sha2::{Digest, Sha256};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
-    time::sleep_until,
+    time::{sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub use super::watcher::Report;
 use super::{
-    fleet::Tally,
     list::Entry,
-    observe::{self, Observed},
+    observe::{self, Observed, Subject},
     outlook::{Outlook, Scope},
+    register,
     schedule::Slot,
-    watcher::{Action, Ending, Fetched, Now, Sent, Settings, Watcher},
+    watcher::{Action, Asked, Ending, EventsPaged, Fetched, Now, Sent, Settings, Watcher},
 };
 use crate::{
     clock::Clock,
@@ -29,7 +31,12 @@ use crate::{
     plain,
     route::Routes,
     store::{Abandoned, Fingerprint, Handle, Known, Standing, StoreError, Write},
-    velt::{client::Fetch, model::ExecutionId, question::Question},
+    velt::{
+        client::Fetch,
+        error::{Answer, Transport},
+        model::ExecutionId,
+        question::Question,
+    },
 };
 
 /// Where credentials come from, each time anew: `Err` says why there are none, for people.
@@ -70,20 +77,24 @@ pub enum Command {
     Outlook(Scope, oneshot::Sender<Outlook>),
 }
 
+/// Asks a running watch something that it answers; `None` where it has ended, or has not answered within this time.
+pub async fn ask<T>(
+    commands: &mpsc::Sender<Command>,
+    question: impl FnOnce(oneshot::Sender<T>) -> Command,
+    within: Duration,
+) -> Option<T> {
+    let (answer, answered) = oneshot::channel();
+    let asked = async {
+        commands.send(question(answer)).await.ok()?;
+        answered.await.ok()
+    };
+    timeout(within, asked).await.ok().flatten()
+}
+
 #[derive(Debug)]
 pub struct Reconfigured {
     pub settings: Settings,
     pub world: World,
-}
-
-/// Where everything stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Report {
-    pub tally: Tally,
-    pub in_trouble: usize,
-    pub backlog: usize,
-    /// What is known is about as new as the pace allows.
-    pub fresh: bool,
 }
 
 /// How the watch ended, and where everything stood.
@@ -106,11 +117,16 @@ pub enum Lost {
 /// Something that was under way and is done.
 enum Done {
     Fetched(Fetched),
-    Observed(Sent, Observed),
+    Observed(Sent, Subject, Observed),
+    EventsPaged(EventsPaged),
     GivenUp(Slot, Abandoned),
     Written,
     Listed(Vec<Entry>, HashMap<ExecutionId, Known>),
     Resumed(Vec<ExecutionId>),
+    Paged(Asked, Result<Answer, Transport>),
+    Discovered(Asked, Arc<str>, register::Registered),
+    /// Found by a list before, and not over.
+    Rejoined(Vec<Known>),
     Noted,
 }
 
@@ -143,9 +159,14 @@ pub async fn run(
     task.read_credentials();
     let mut stopping = false;
     loop {
-        let wake = if stopping || !task.listed { None } else { task.watcher.dispatch(task.now()) };
+        let wake = match task.listed {
+            false => None,
+            // What has been shown is committed, with what happened before it; nothing else is asked.
+            true if stopping => task.watcher.read_streams(task.now()),
+            true => task.watcher.dispatch(task.now()),
+        };
         task.act();
-        if stopping && task.under_way.is_empty() {
+        if stopping && task.under_way.is_empty() && !task.watcher.reads_streams() {
             return Ok(Ended { ending: Ending::Stopped, report: task.report() });
         }
         if task.listed && !task.loading && !stopping {
@@ -209,13 +230,10 @@ impl Task {
         Now { elapsed: self.world.clock.elapsed(), wall: self.world.clock.now() }
     }
 
-    fn report(&self) -> Report {
-        Report {
-            tally: self.watcher.tally(),
-            in_trouble: self.watcher.in_trouble(),
-            backlog: self.watcher.backlog(),
-            fresh: self.listed && self.watcher.is_fresh(self.now()),
-        }
+    fn report(&mut self) -> Report {
+        let now = self.now();
+        let report = self.watcher.report(now);
+        Report { fresh: self.listed && report.fresh, ..report }
     }
 
     fn told(&mut self, command: Command) {
@@ -228,12 +246,18 @@ impl Task {
         match command {
             Command::List(entries) => self.load(entries),
             Command::ReadCredentials => self.read_credentials(),
-            Command::StateChanged => self.look_for_resumed(),
+            Command::StateChanged => {
+                self.look_for_resumed();
+                self.look_for_found(false);
+            }
             Command::Reconfigure(reconfigured) => {
                 let Reconfigured { settings, world } = *reconfigured;
                 let elsewhere = world.origin != self.world.origin;
                 self.world = world;
-                self.watcher.reconfigure(settings);
+                let now = self.now();
+                self.watcher.reconfigure(settings, now);
+                // A table may be back whose executions are marked still.
+                self.look_for_found(false);
                 if elsewhere {
                     self.asked_anew();
                 }
@@ -258,13 +282,18 @@ impl Task {
         let now = self.now();
         match done {
             Done::Fetched(fetched) => self.watcher.fetched(fetched, now),
-            Done::Observed(sent, observed) => self.watcher.observed(&sent, observed, now),
+            Done::Observed(sent, subject, observed) => self.watcher.observed(&sent, subject, observed, now),
+            Done::EventsPaged(paged) => self.watcher.events_paged(paged, now),
             Done::GivenUp(slot, why) => self.watcher.given_up(slot, why, now),
             Done::Written => self.watcher.written(),
             Done::Listed(entries, known) => {
                 self.loading = false;
                 self.listed = true;
                 self.watcher.list(entries, &known, now);
+                // In an order that does not change from run to run.
+                let mut known: Vec<&Known> = known.values().collect();
+                known.sort_by(|a, b| a.id.cmp(&b.id));
+                self.watcher.rejoin(known, now);
                 while !self.loading
                     && let Some(command) = self.deferred.pop_front()
                 {
@@ -272,6 +301,11 @@ impl Task {
                 }
             }
             Done::Resumed(ids) => self.watcher.resume(&ids, now),
+            Done::Paged(asked, result) => self.watcher.paged(asked, result, now),
+            Done::Discovered(asked, definition, registered) => {
+                self.watcher.discovered(&asked, &definition, registered.fresh, &registered.known, now);
+            }
+            Done::Rejoined(found) => self.watcher.rejoin(&found, now),
             Done::Noted => {}
         }
     }
@@ -297,12 +331,7 @@ impl Task {
                     let credentials = self.credentials.clone();
                     let question = Question::Execution(id);
                     self.under_way.spawn(async move {
-                        let result = match credentials {
-                            Some(credentials) => fetch.ask(&question, &credentials).await,
-                            None => {
-                                Err(crate::velt::error::Transport::Other("there are no credentials to send".into()))
-                            }
-                        };
+                        let result = observe::ask(&question, &*fetch, credentials.as_deref()).await;
                         let result = result.map(|answer| {
                             let fingerprint = Fingerprint(xxhash_rust::xxh3::xxh3_64(&answer.body));
                             (answer, fingerprint)
@@ -310,17 +339,47 @@ impl Task {
                         Ok(Done::Fetched(Fetched { sent, result }))
                     });
                 }
-                Action::Observe { sent, subject, answer, fingerprint } => {
+                Action::Page { mut asked, listing } => {
+                    self.watcher.stamp_page(&mut asked);
+                    let (fetch, credentials) = (Arc::clone(&self.world.fetch), self.credentials.clone());
+                    let question = Question::List(listing);
+                    self.under_way.spawn(async move {
+                        let result = observe::ask(&question, &*fetch, credentials.as_deref()).await;
+                        Ok(Done::Paged(asked, result))
+                    });
+                }
+                Action::Discover { asked, definition, ids } => {
+                    self.under_way.spawn(async move {
+                        let registered = register::register(&definition, ids, &store).await?;
+                        Ok(Done::Discovered(asked, definition, registered))
+                    });
+                }
+                Action::Observe { sent, subject, answer, fingerprint, read_on } => {
                     self.under_way.spawn(async move {
                         let observed =
-                            observe::observe(&subject, &answer, fingerprint, &attention, &routes, &store).await?;
-                        Ok(Done::Observed(sent, observed))
+                            observe::observe(&subject, &answer, fingerprint, read_on, &attention, &routes, &store)
+                                .await?;
+                        Ok(Done::Observed(sent, subject, observed))
+                    });
+                }
+                Action::ReadEvents { reading, id, since, sent_at } => {
+                    let fetch = Arc::clone(&self.world.fetch);
+                    let credentials = self.credentials.clone();
+                    self.under_way.spawn(async move {
+                        let result = observe::page(&id, since, &*fetch, credentials.as_deref()).await;
+                        Ok(Done::EventsPaged(EventsPaged { reading, since, sent_at, result }))
+                    });
+                }
+                Action::Commit { sent, subject, unread, stream } => {
+                    self.under_way.spawn(async move {
+                        let observed = observe::commit(&subject, *unread, stream, &attention, &routes, &store).await?;
+                        Ok(Done::Observed(sent, subject, observed))
                     });
                 }
                 Action::Look { sent, subject, fingerprint } => {
                     self.under_way.spawn(async move {
                         let observed = observe::look(&subject, fingerprint, &attention, &routes, &store).await?;
-                        Ok(Done::Observed(sent, observed))
+                        Ok(Done::Observed(sent, subject, observed))
                     });
                 }
                 Action::Abandon { subject, why } => {
@@ -366,6 +425,7 @@ impl Task {
     /// Other credentials or another API from now on: what was given up before may be known now.
     fn asked_anew(&mut self) {
         self.watcher.credentials_changed(self.now());
+        self.look_for_found(true);
         let (store, credentials, origin) =
             (self.world.store.clone(), self.credentials.clone(), Arc::clone(&self.world.origin));
         self.under_way.spawn(async move {
@@ -383,6 +443,7 @@ impl Task {
         }
         self.loading = true;
         let first = !self.listed;
+        let tables: HashSet<Box<str>> = self.watcher.definitions();
         let (store, credentials, origin) =
             (self.world.store.clone(), self.credentials.clone(), Arc::clone(&self.world.origin));
         self.under_way.spawn(async move {
@@ -400,7 +461,8 @@ impl Task {
             let listed: HashSet<&ExecutionId> = entries.iter().map(|entry| &entry.id).collect();
             let mut forgiven = vec![];
             for known in &mut roster {
-                if matches!(known.standing, Standing::Abandoned(_)) && (anew || !listed.contains(&known.id)) {
+                let kept = listed.contains(&known.id) || register::is_found(known, &tables);
+                if matches!(known.standing, Standing::Abandoned(_)) && (anew || !kept) {
                     known.standing = Standing::Watching;
                     known.not_found_since = None;
                     forgiven.push(known.id.clone());
@@ -412,10 +474,24 @@ impl Task {
             if !writes.is_empty() {
                 store.persist(writes).await?;
             }
-            let known = roster.into_iter().filter(|known| listed.contains(&known.id));
+            let watched =
+                |known: &Known| listed.contains(&known.id) || (first && register::is_found_and_on(known, &tables));
+            let known = roster.into_iter().filter(watched);
             let known = known.map(|known| (known.id.clone(), known)).collect();
             Ok(Done::Listed(entries, known))
         });
+    }
+
+    /// Takes up what lists have shown before and is not over: after a reload, or a `retry` of what was given up and has left.
+    fn look_for_found(&mut self, anew: bool) {
+        let tables = self.watcher.definitions();
+        if tables.is_empty() {
+            return;
+        }
+        // Who is watched now may be over when the answer comes.
+        let (watched, store) = (self.watcher.found(), self.world.store.clone());
+        self.under_way
+            .spawn(async move { Ok(Done::Rejoined(register::take_up(tables, watched, anew, &store).await?)) });
     }
 
     fn look_for_resumed(&mut self) {

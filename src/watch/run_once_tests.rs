@@ -31,7 +31,7 @@ async fn one_pass_ends_early_when_everybody_has_to_wait() {
 #[tokio::test(start_paused = true)]
 async fn one_pass_ends_though_the_quota_asks_for_a_short_wait_again_and_again() {
     let watch = Watch::start(calm(Mode::Once), &["a", "b"], vec![("a", slow_down(5)), ("b", slow_down(5))]).await;
-    let ended = tokio::time::timeout(Duration::from_secs(60), watch.ended()).await.expect("a pass has an end");
+    let ended = timeout(Duration::from_secs(60), watch.ended()).await.expect("a pass has an end");
     assert_eq!(ended.ending, Ending::Unreachable);
 }
 

@@ -9,6 +9,9 @@ use std::{
 use serde_json::json;
 use tokio::{task::JoinHandle, time::sleep};
 
+#[path = "stream_tests.rs"]
+mod streams;
+
 use super::*;
 use crate::{
     clock::Time,
@@ -29,6 +32,7 @@ mod once;
 #[derive(Default)]
 struct Script {
     answers: BTreeMap<String, Reply>,
+    lists: discovery::Lists,
     asked: Vec<(Duration, String, String)>,
     in_flight: usize,
     most_in_flight: usize,
@@ -71,12 +75,15 @@ impl Fetch for Api {
         credentials: &'a Credentials,
     ) -> Pin<Box<dyn Future<Output = Result<Answer, Transport>> + Send + 'a>> {
         use secrecy::ExposeSecret;
-        let Question::Execution(id) = question else { unreachable!("nothing else is asked") };
+        if let Question::List(listing) = question {
+            return self.script().lists.answer(listing, self.clock.elapsed());
+        }
+        let id = streams::key(question);
         Box::pin(async move {
             let reply = {
                 let mut script = self.script();
                 let token = credentials.auth_token.expose_secret().to_owned();
-                script.asked.push((self.clock.elapsed(), id.to_string(), token));
+                script.asked.push((self.clock.elapsed(), id.clone(), token));
                 script.in_flight += 1;
                 script.most_in_flight = script.most_in_flight.max(script.in_flight);
                 script.answers.get(id.as_str()).cloned().unwrap_or_else(|| refusal(404, "NOT_FOUND"))
@@ -124,8 +131,9 @@ struct Watch {
 
 fn calm(mode: Mode) -> Settings {
     let pace = Pace::try_new(Duration::from_secs(2), Duration::from_secs(16), 2.0, 0.0).unwrap();
-    let poll = Poll { pace, rate_limit: Rate::UNLIMITED, max_in_flight: 16.try_into().unwrap() };
-    Settings { poll, not_found_grace: Duration::from_secs(60), attention: Arc::default(), keeps_state: true, mode }
+    let poll = Poll { pace, rate_limit: Rate::UNLIMITED, max_in_flight: 16.try_into().unwrap(), events: false };
+    let not_found_grace = Duration::from_secs(60);
+    Settings { poll, not_found_grace, attention: Arc::default(), keeps_state: true, mode, discover: vec![] }
 }
 
 impl Watch {
@@ -232,13 +240,9 @@ impl Watch {
     }
 }
 
-async fn seconds(n: u64) {
-    sleep(Duration::from_secs(n)).await;
-}
-
-fn as_seconds(times: &[Duration]) -> Vec<u64> {
-    times.iter().map(Duration::as_secs).collect()
-}
+#[path = "run_discovery_tests.rs"]
+mod discovery;
+use discovery::{as_seconds, seconds};
 
 #[tokio::test(start_paused = true)]
 async fn an_unchanged_execution_is_asked_for_less_and_less_and_a_change_starts_anew() {

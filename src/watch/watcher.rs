@@ -2,9 +2,13 @@
 //!
 //! [`Watcher`] decides and never waits; `run.rs` waits and never decides. Nothing here knows how a sink delivers.
 
+mod again;
 mod listing;
 mod outlook;
+mod paging;
+mod report;
 mod setbacks;
+mod streams;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,23 +18,32 @@ use self::outlook::Deaf;
 use super::{
     attention::{Attention, Look},
     budget::Budget,
+    discovery::Discovery,
     fleet::{Fleet, Tally, Watched},
     gate::{Gate, Permit},
-    observe::{Observed, Subject, found_again},
+    merge::StreamRead,
+    observe::{Observed, Subject, Unread, found_again},
     schedule::{Schedule, Slot},
     troubles::{Say, Troubles, WORDS_MAX},
 };
+pub use streams::EventsPaged;
+use streams::Streams;
+
 use crate::{
     clock::Time,
-    config::Poll,
+    config::{Discover, Poll},
     pace::Pace,
     plain,
     store::{Abandoned, Fingerprint, Standing, Write},
     velt::{
         error::{Answer, Transport, judge},
         model::ExecutionId,
+        question::Listing,
     },
 };
+
+pub use paging::Asked;
+pub use report::Report;
 
 /// When the watching is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +65,8 @@ pub struct Settings {
     /// The state outlives the process: another command can look into it.
     pub keeps_state: bool,
     pub mode: Mode,
+    /// What lists show is watched too.
+    pub discover: Vec<Discover>,
 }
 
 /// How a watch ended.
@@ -70,9 +85,6 @@ pub enum Ending {
 /// One pass tries a read that fails in passing this often again, within this time.
 const ONCE_RETRIES: u32 = 3;
 const ONCE_PATIENCE: Duration = Duration::from_secs(20);
-
-/// An answer may take its time: a read is not old before this, however fast the pace is.
-const FRESH_FOR: Duration = Duration::from_secs(10);
 
 /// So many commits may wait for a store that fails; then polling waits too, since each of them holds a snapshot.
 const COMMITS_MAX: usize = 1024;
@@ -93,6 +105,8 @@ pub struct Sent {
     probe: bool,
     /// Of the credentials it was sent with.
     generation: u64,
+    /// What follows from an answer at all has been drawn from it.
+    answered: bool,
 }
 
 /// What is to be done next.
@@ -107,6 +121,22 @@ pub enum Action {
         subject: Subject,
         answer: Answer,
         fingerprint: Fingerprint,
+        /// Not to be committed before the engine's stream has been read.
+        read_on: bool,
+    },
+    /// Ask for a page of an execution's stream.
+    ReadEvents {
+        reading: u64,
+        id: ExecutionId,
+        since: u64,
+        sent_at: Duration,
+    },
+    /// Commit what was read, with what the stream told beside it.
+    Commit {
+        sent: Sent,
+        subject: Subject,
+        unread: Box<Unread>,
+        stream: Option<StreamRead>,
     },
     /// The body of the last read again: whether something has stayed as it is for too long.
     Look {
@@ -120,6 +150,17 @@ pub enum Action {
     },
     Write {
         writes: Vec<Write>,
+    },
+    /// Ask for a page of a list.
+    Page {
+        asked: Asked,
+        listing: Listing,
+    },
+    /// Mark what a page showed as found, unless the state knows it as over.
+    Discover {
+        asked: Asked,
+        definition: Arc<str>,
+        ids: Vec<ExecutionId>,
     },
     /// Look whether the credentials have changed.
     ReadCredentials,
@@ -140,6 +181,11 @@ pub struct Watcher {
     budget: Budget,
     gate: Gate,
     troubles: Troubles,
+    discovery: Discovery,
+    /// No page before this moment.
+    pages_from: Duration,
+    /// How those ended that nobody named and that have left.
+    departed: Tally,
     actions: Vec<Action>,
     in_flight: usize,
     committing: usize,
@@ -160,6 +206,7 @@ pub struct Watcher {
     /// One pass: why it ends early.
     cut_short: Option<Ending>,
     once_pace: Pace,
+    streams: Streams,
     /// Makes jitter differ from poll to poll.
     polls: u64,
 }
@@ -169,6 +216,7 @@ impl Watcher {
         let budget = Budget::new(settings.poll.rate_limit);
         let once_pace = Pace::try_new(Duration::from_millis(500), Duration::from_secs(5), 2.0, 0.2)
             .expect("these constants are within the bounds of a pace");
+        let discovery = Discovery::new(&settings.discover, &settings.poll.pace);
         Self {
             settings,
             fleet: Fleet::default(),
@@ -176,6 +224,9 @@ impl Watcher {
             budget,
             gate: Gate::default(),
             troubles: Troubles::default(),
+            discovery,
+            pages_from: Duration::ZERO,
+            departed: Tally::default(),
             actions: vec![],
             in_flight: 0,
             committing: 0,
@@ -189,12 +240,13 @@ impl Watcher {
             overdue: vec![],
             cut_short: None,
             once_pace,
+            streams: Streams::default(),
             polls: 0,
         }
     }
 
     pub fn tally(&self) -> Tally {
-        self.fleet.tally()
+        self.fleet.tally().with_ended(self.departed)
     }
 
     pub fn attention(&self) -> &Arc<Attention> {
@@ -210,17 +262,6 @@ impl Watcher {
         self.schedule.backlog()
     }
 
-    /// Whether somebody was read about as lately as the pace allows, and nobody waits for their turn for much longer than the budget
-    /// makes them; an empty fleet is.
-    pub fn is_fresh(&self, now: Now) -> bool {
-        let watching = self.fleet.tally().watching;
-        let slack = (self.settings.poll.pace.max() * 2).max(FRESH_FOR);
-        let per_request = self.settings.poll.rate_limit.interval();
-        let read = self.any_read && now.elapsed.saturating_sub(self.last_success) <= slack.saturating_add(per_request);
-        let late = self.schedule.latest(now.elapsed) <= slack.saturating_add(self.patience().saturating_mul(2));
-        watching == 0 || (read && late)
-    }
-
     /// What has been decided since the last call.
     pub fn take_actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.actions)
@@ -230,11 +271,14 @@ impl Watcher {
     pub fn ending(&self) -> Option<Ending> {
         // A request that nobody has answered for so long holds nothing that was told.
         let given_up = self.cut_short == Some(Ending::Unreachable);
-        if self.committing > 0 || (self.in_flight > 0 && !given_up) {
+        if self.committing > 0 || self.streams.any() || (self.in_flight > 0 && !given_up) {
             return None;
         }
         if let Some(ending) = self.cut_short {
             return Some(ending);
+        }
+        if !self.discovery.is_settled() {
+            return None;
         }
         match self.settings.mode {
             Mode::Forever => None,
@@ -251,23 +295,33 @@ impl Watcher {
 
     /// Sends what may be sent now. Gives the time at which to look again; `None` when only an answer can change anything.
     pub fn dispatch(&mut self, now: Now) -> Option<Duration> {
-        if self.settings.mode != Mode::Once {
-            return self.send_due(now);
+        let once = self.settings.mode == Mode::Once;
+        if once {
+            self.cut_short_once(now);
         }
-        self.cut_short_once(now);
-        let wake = self.send_due(now);
-        match self.patience_ends(now) {
+        let streams = self.read_streams(now);
+        let wake = earliest(streams, self.send_all(now));
+        match self.patience_ends(now).filter(|_| once) {
             Some(end) if self.cut_short.is_none() => Some(wake.map_or(end, |wake| wake.min(end))),
             _ => wake,
         }
     }
 
+    /// Pages first: what they find is polled next. They have their share and no more.
+    fn send_all(&mut self, now: Now) -> Option<Duration> {
+        let page = self.send_page(now);
+        let poll = self.send_due(now);
+        earliest(page, poll)
+    }
+
+    fn is_full(&self) -> bool {
+        self.in_flight + self.streams.waiting() >= self.settings.poll.max_in_flight.get()
+            || self.committing >= COMMITS_MAX
+    }
+
     fn send_due(&mut self, now: Now) -> Option<Duration> {
         loop {
-            if self.cut_short.is_some()
-                || self.in_flight >= self.settings.poll.max_in_flight.get()
-                || self.committing >= COMMITS_MAX
-            {
+            if self.cut_short.is_some() || self.is_full() {
                 return None;
             }
             let (probe, of) = match self.gate.permit(now.elapsed) {
@@ -309,7 +363,9 @@ impl Watcher {
     fn patience(&self) -> Duration {
         let per_request = self.settings.poll.rate_limit.interval();
         let fleet = u32::try_from(self.fleet.tally().watching).unwrap_or(u32::MAX);
-        per_request.checked_mul(fleet).unwrap_or(Duration::MAX)
+        let turn = per_request.checked_mul(fleet).unwrap_or(Duration::MAX);
+        // Where pages take their share, a turn is longer by a third: two thirds and four thirds are still two.
+        if self.discovery.is_empty() { turn } else { turn / 3 * 2 }
     }
 
     fn send(&mut self, slot: Slot, probe: bool, now: Now) {
@@ -320,7 +376,7 @@ impl Watcher {
         if probe {
             self.gate.probe_sent();
         }
-        let sent = Sent { slot, at: now.elapsed, probe, generation: self.generation };
+        let sent = Sent { slot, at: now.elapsed, probe, generation: self.generation, answered: false };
         self.actions.push(Action::Fetch { sent, id: watched.id.clone() });
     }
 
@@ -357,17 +413,19 @@ impl Watcher {
                 self.write(vec![found_again(&subject.id)]);
             }
             self.read(&sent, now);
-            self.unchanged(sent.slot, fingerprint, now);
+            self.unchanged(sent.slot, Some(fingerprint), now);
         } else {
             self.committing += 1;
-            self.actions.push(Action::Observe { sent, subject, answer, fingerprint });
+            let read_on = self.settings.poll.events && self.streams.is_open(now.elapsed);
+            self.actions.push(Action::Observe { sent, subject, answer, fingerprint, read_on });
         }
     }
 
-    pub fn observed(&mut self, sent: &Sent, observed: Observed, now: Now) {
+    pub fn observed(&mut self, sent: &Sent, subject: Subject, observed: Observed, now: Now) {
         self.committing -= 1;
         let slot = sent.slot;
         match observed {
+            Observed::ReadOn(unread) => self.read_on(sent, subject, unread, now),
             Observed::Trouble(trouble) => self.failed(sent, &trouble, now),
             Observed::Same { fingerprint, look } => {
                 self.read(sent, now);
@@ -397,10 +455,11 @@ impl Watcher {
                 self.read(sent, now);
                 let Some(watched) = self.fleet.get_mut(slot) else { return };
                 debug!(execution = %watched.id, events, "changed");
-                watched.fingerprint = Some(fingerprint);
+                watched.fingerprint = fingerprint;
                 watched.set_interval(self.settings.poll.pace.initial());
                 watched.look = look;
                 self.fleet.set_standing(slot, standing);
+                self.leave_if_over(slot);
                 self.pass(slot);
                 self.again_in_time(slot, self.settings.poll.pace.initial(), now);
             }
@@ -425,6 +484,7 @@ impl Watcher {
             let ids = vec![left.id.clone()];
             self.write(vec![Write::Resume { ids }]);
         }
+        self.leave_if_over(slot);
         self.release(slot);
     }
 
@@ -434,6 +494,9 @@ impl Watcher {
 
     /// An execution was shown: the API can be reached, and takes the credentials.
     fn answered(&mut self, sent: &Sent, now: Now) {
+        if sent.answered {
+            return;
+        }
         if sent.generation == self.generation {
             self.readable = true;
         }
@@ -467,10 +530,10 @@ impl Watcher {
         info!(execution = %watched.id, "read again after {} failed attempts in {lasted}", recovered.attempts);
     }
 
-    fn unchanged(&mut self, slot: Slot, fingerprint: Fingerprint, now: Now) {
+    fn unchanged(&mut self, slot: Slot, fingerprint: Option<Fingerprint>, now: Now) {
         let pace = &self.settings.poll.pace;
         let Some(watched) = self.fleet.get_mut(slot) else { return };
-        watched.fingerprint = Some(fingerprint);
+        watched.fingerprint = fingerprint;
         let wait = watched.interval();
         watched.set_interval(pace.next(wait));
         self.pass(slot);
@@ -482,67 +545,10 @@ impl Watcher {
             watched.look = look;
         }
     }
+}
 
-    // --- when again ---
-
-    fn schedule_now(&mut self, slot: Slot, now: Now) {
-        let interval = self.settings.poll.pace.initial();
-        if self.fleet.get(slot).is_some_and(|watched| watched.standing() == Standing::Watching) {
-            self.schedule.set(slot, now.elapsed, interval);
-        }
-    }
-
-    /// Due again after `wait`, spread by jitter.
-    fn again(&mut self, slot: Slot, wait: Duration, now: Now) {
-        let wait = self.jittered(slot, wait);
-        self.again_exactly(slot, wait, now);
-    }
-
-    /// The same, but no later than something may have stayed as it is for too long: only a read can confirm it.
-    fn again_in_time(&mut self, slot: Slot, wait: Duration, now: Now) {
-        let wait = self.jittered(slot, wait);
-        let ahead = self.fleet.get(slot).and_then(|watched| watched.look.ahead(now.wall));
-        self.again_exactly(slot, ahead.map_or(wait, |ahead| wait.min(ahead)), now);
-    }
-
-    fn jittered(&self, slot: Slot, wait: Duration) -> Duration {
-        let Some(watched) = self.fleet.get(slot) else { return wait };
-        let seed = xxhash_rust::xxh3::xxh3_64_with_seed(watched.id.as_str().as_bytes(), self.polls);
-        self.settings.poll.pace.jittered(wait, seed)
-    }
-
-    fn again_exactly(&mut self, slot: Slot, wait: Duration, now: Now) {
-        self.release(slot);
-        let Some(watched) = self.fleet.get(slot) else { return };
-        if watched.standing() == Standing::Watching && !watched.passed {
-            // How late it is later counts against the wait it had.
-            self.schedule.set(slot, now.elapsed + wait, wait.max(self.settings.poll.pace.initial()));
-        }
-    }
-
-    /// One pass: this execution has had its turn.
-    fn pass(&mut self, slot: Slot) {
-        if self.settings.mode == Mode::Once
-            && let Some(watched) = self.fleet.get_mut(slot)
-        {
-            watched.passed = true;
-        }
-    }
-
-    /// Nothing is under way for it any more.
-    fn release(&mut self, slot: Slot) {
-        let Some(watched) = self.fleet.get_mut(slot) else { return };
-        watched.busy = false;
-        if !watched.listed {
-            self.troubles.over(slot, Duration::ZERO);
-            self.fleet.remove(slot);
-        }
-    }
-
-    fn write(&mut self, writes: Vec<Write>) {
-        self.committing += 1;
-        self.actions.push(Action::Write { writes });
-    }
+fn earliest(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    a.into_iter().chain(b).min()
 }
 
 fn subject(slot: Slot, watched: &Watched, now: Now) -> Subject {

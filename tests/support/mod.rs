@@ -36,13 +36,15 @@ use velt_sim::{API_KEY, AUTH_TOKEN, Sim};
 /// Long enough for anything that should happen, on a machine that does other things too.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
-/// A pace at which a test does not wait for the program: what is due is due soon, and always at the same moment.
+/// A pace at which a test does not wait for the program: what is due is due soon, and always at the same moment. Each read is one
+/// request, and shows all that is told: what happens between the reads has tests of its own.
 pub const FAST: &str = "\
 [poll]
 initial_interval = \"20ms\"
 max_interval = \"100ms\"
 jitter = 0.0
 rate_limit = inf
+events = false
 ";
 
 /// A folder of one test's own, also the program's HOME.

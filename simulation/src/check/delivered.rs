@@ -1,6 +1,8 @@
 //! What was committed is delivered to every sink that wants it, in order, with the same bytes each time, or is a dead letter with a
 //! reason that is true. And receivers are treated as they ask to be.
 
+mod item;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -10,6 +12,7 @@ use std::{
 use serde_json::Value;
 use velt_watch::{config::Retry, store::DeadReason};
 
+use self::item::{Fate, Item, asked_for};
 use super::Promise;
 use crate::{
     journal::{Commit, Entry, Fact, Got, Sent, Told},
@@ -35,8 +38,8 @@ pub(crate) struct Delivered<'a> {
     /// Where each delivery stands.
     deliveries: BTreeMap<i64, (usize, usize, usize)>,
     configured: Vec<usize>,
-    /// From the first delivery of each parcel to its last.
-    sealed: BTreeMap<i64, i64>,
+    /// The first and the last delivery of the parcel that was sealed last, by sink and execution.
+    sealed: BTreeMap<(usize, usize), (i64, i64)>,
     /// What a parcel looked like, by its first delivery and its body's shape.
     messages: BTreeMap<(i64, bool), String>,
     stopped: BTreeSet<usize>,
@@ -45,31 +48,18 @@ pub(crate) struct Delivered<'a> {
     /// The state refused something at this moment.
     state_failed: Duration,
     began: Duration,
+    clock: WallClock,
+    /// When each execution's last answer came.
+    answered: Vec<Duration>,
     drained: bool,
 }
 
-#[derive(Debug)]
-struct Item {
-    id: String,
-    json: Arc<str>,
-    committed: Duration,
-    state: Fate,
-    /// The store has given its delivery a number that is known here.
-    handed: bool,
-    attempts: u32,
-    in_flight: bool,
-    /// What came of the last attempt, when, and in which life.
-    last: Option<(Got, Duration)>,
-    taken: bool,
-    /// When it left the queue.
-    left: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Pending,
-    Accepted,
-    Dead,
+/// What has been done to the wall clock: ages and due times are stored by it, so that they outlive the program.
+#[derive(Debug, Default, Clone, Copy)]
+struct WallClock {
+    is_set: bool,
+    /// Before this life began: what an earlier one stored may seem to be of any age.
+    was_set: bool,
 }
 
 /// What a sink has been doing in this life.
@@ -79,9 +69,45 @@ struct SinkNow {
     /// It was busy with as much as it may at this moment, or in trouble.
     troubled: Duration,
     changed: Duration,
-    /// Executions that it has not taken anything of since it last took something.
-    failed: BTreeSet<usize>,
-    last_failed: Duration,
+    /// It left the configuration.
+    left: Duration,
+    trouble: Trouble,
+}
+
+/// Attempts that failed in a row.
+#[derive(Debug, Default, Clone)]
+struct Trouble {
+    /// When the first had failed.
+    since: Duration,
+    /// When the last had.
+    last: Duration,
+    /// Executions whose attempts they were.
+    executions: BTreeSet<usize>,
+    /// Those whose event had not failed before.
+    new: BTreeSet<usize>,
+}
+
+impl Trouble {
+    fn failed(&mut self, who: usize, is_new: bool, at: Duration) {
+        if self.executions.is_empty() {
+            self.since = at;
+        }
+        self.last = at;
+        self.executions.insert(who);
+        if is_new {
+            self.new.insert(who);
+        }
+    }
+
+    /// The sink is probed: one attempt at a time, at a pace of its own.
+    fn is_the_sinks(&self) -> bool {
+        self.executions.len() >= PROBED
+    }
+
+    /// Whether an accepted attempt that began then ends it.
+    fn is_ended_by(&self, began: Duration) -> bool {
+        !self.executions.is_empty() && began >= self.since
+    }
 }
 
 #[derive(Debug, Default, Clone)]
@@ -104,6 +130,8 @@ impl<'a> Delivered<'a> {
             urls: vec![UrlNow::default(); plan.urls.len()],
             state_failed: Duration::ZERO,
             began: Duration::ZERO,
+            clock: WallClock::default(),
+            answered: vec![Duration::ZERO; plan.fleet.len()],
             drained: false,
         }
     }
@@ -116,17 +144,15 @@ impl<'a> Delivered<'a> {
         self.sinks.fill(SinkNow::default());
         self.urls.fill(UrlNow::default());
         self.began = at;
-        for item in self.lanes.values_mut().flatten() {
-            item.in_flight = false;
-            item.last = None;
-        }
+        self.clock.was_set = self.clock.is_set;
+        self.lanes.values_mut().flatten().for_each(Item::born);
     }
 
     fn observed(&mut self, who: usize, events: &[Told], at: Duration) {
         for told in events {
             for sink in &told.sinks {
                 let lane = self.lanes.entry((self.sink(sink), who)).or_default();
-                lane.push(Item::new(told.id.clone(), Arc::clone(&told.json), at));
+                lane.push(Item::new(told.id.clone(), Arc::clone(&told.json), self.answered[who], at));
             }
         }
     }
@@ -136,7 +162,7 @@ impl<'a> Delivered<'a> {
         for (delivery, id) in deliveries {
             let mut lanes = self.lanes.range_mut((sink, 0)..(sink + 1, 0));
             let place = lanes.find_map(|(lane, items)| {
-                let waits = |item: &Item| item.id == *id && item.state == Fate::Pending && !item.handed;
+                let waits = |item: &Item| item.id == *id && item.fate == Fate::Pending && !item.handed;
                 let nth = items.iter().position(waits)?;
                 items[nth].handed = true;
                 Some((lane.0, lane.1, nth))
@@ -154,35 +180,42 @@ impl<'a> Delivered<'a> {
         Ok((&mut items[nth], sink))
     }
 
-    fn tried(&mut self, sink: usize, parcel: &[Sent], message: Option<&String>, at: Duration) -> Result<(), String> {
-        self.packed(parcel, message)?;
+    fn tried(
+        &mut self,
+        sink: usize,
+        parcel: &[Sent],
+        attempts: u32,
+        message: Option<&String>,
+        at: Duration,
+    ) -> Result<(), String> {
+        let plain = self.packed(parcel, message)?;
         let Way::Send { url, rate, max_in_flight, retry, .. } = &self.plan.sinks[sink].way else {
             return Err("a printer is sent something".into());
         };
         if !self.configured.contains(&sink) {
-            return Err(format!("sink {sink} is sent something, and is not configured any more"));
+            return Err("it is sent something, and is not configured any more".into());
         }
         if self.stopped.contains(&sink) {
-            return Err(format!("sink {sink} is sent something, and has said that it is gone"));
+            return Err("it is sent something, and has said that it is gone".into());
         }
         let now = &mut self.sinks[sink];
         now.in_flight += 1;
-        if now.failed.len() >= PROBED && now.in_flight > 1 && now.last_failed < at {
-            return Err(format!("sink {sink} is probed, and {} attempts are under way", now.in_flight));
+        let probed = now.trouble.is_the_sinks();
+        if probed && now.in_flight > 1 && now.trouble.last < at {
+            return Err(format!("it is probed, and {} attempts are under way", now.in_flight));
         }
         if now.in_flight > max_in_flight.get() {
-            return Err(format!("{} attempts to sink {sink} at a time", now.in_flight));
+            return Err(format!("{} attempts at a time", now.in_flight));
         }
         let troubled = now.troubled.max(now.changed);
-        let probed = now.failed.len() >= PROBED;
         let gate = &mut self.urls[*url];
         if at < gate.closed_until {
-            return Err(format!("sink {sink} is sent something {:?} before its Retry-After", gate.closed_until - at));
+            return Err(format!("it is sent something {:?} before its Retry-After", gate.closed_until - at));
         }
         if let Some(last) = gate.last
             && at + FINE < last + rate.interval()
         {
-            return Err(format!("sink {sink} is sent something {:?} after the last", at - last));
+            return Err(format!("it is sent something {:?} after the last", at - last));
         }
         let well_since =
             self.state_failed.checked_add(STATE_PAUSE).filter(|_| !self.state_failed.is_zero()).unwrap_or_default();
@@ -193,34 +226,46 @@ impl<'a> Delivered<'a> {
             Way::Send { url: shared, rate, .. } => shared != url || rate.interval().is_zero(),
             Way::Print => true,
         });
+        let keeps_time = !self.clock.is_set;
         for (place, sent) in parcel.iter().enumerate() {
             let (_, who, nth) = *self.deliveries.get(&sent.delivery).ok_or("sent before it was handed out")?;
             let items = self.lanes.get_mut(&(sink, who)).expect("where a delivery stands there is a lane");
             let (before, rest) = items.split_at_mut(nth);
             let item = &mut rest[0];
             let with_it = |earlier: &Item| parcel.iter().any(|sent| sent.id == earlier.id);
-            if let Some(earlier) = before.iter().find(|earlier| earlier.state == Fate::Pending && !with_it(earlier)) {
-                return Err(format!("{} is sent to sink {sink} before {} is over", item.id, earlier.id));
+            if let Some(earlier) = before.iter().find(|earlier| earlier.fate == Fate::Pending && !with_it(earlier)) {
+                return Err(format!("{} is sent before {} is over", item.id, earlier.id));
             }
-            item.sent(sent, sink, retry, at)?;
+            item.send(sent, attempts, keeps_time, at)?;
             // What goes with an older one could not have gone before it.
-            let first = place == 0 && item.attempts == 1;
-            let ready =
-                well_since.max(before.last().map_or(item.committed, |earlier| earlier.left.max(item.committed)));
-            if first && unlimited && !probed && at > ready + PROMPT {
-                return Err(format!("{} could have been sent to sink {sink} at {ready:?}", item.id));
+            if place > 0 {
+                continue;
+            }
+            // The form that was refused had its try, and the plain one has its own.
+            if keeps_time && item.failed > u32::from(plain) && at > item.read + retry.max_age + FINE {
+                return Err(format!("{} is sent again, and is {:?} old", item.id, at - item.read));
+            }
+            let ready = match item.due {
+                Some((_, latest)) => latest,
+                None => before.last().map_or(item.committed, |earlier| earlier.left.max(item.committed)),
+            };
+            let ready = well_since.max(ready);
+            let known = if item.due.is_some() { keeps_time } else { item.sent == 1 };
+            if known && unlimited && !probed && at > ready + PROMPT {
+                return Err(format!("{} could have been sent at {ready:?}", item.id));
             }
         }
         Ok(())
     }
 
-    /// A parcel holds what was sealed, looks the same each time, and tells every event in it.
-    fn packed(&mut self, parcel: &[Sent], message: Option<&String>) -> Result<(), String> {
+    /// A parcel holds what was sealed, looks the same each time, and tells every event in it. True for a plain one.
+    fn packed(&mut self, parcel: &[Sent], message: Option<&String>) -> Result<bool, String> {
         let (first, last) = (parcel[0].delivery, parcel[parcel.len() - 1].delivery);
         let Some(message) = message else {
-            return if parcel.len() == 1 { Ok(()) } else { Err("several events in one message".into()) };
+            return if parcel.len() == 1 { Ok(false) } else { Err("several events in one message".into()) };
         };
-        if self.sealed.get(&first) != Some(&last) {
+        let (sink, who, _) = *self.deliveries.get(&first).ok_or("sent before it was handed out")?;
+        if self.sealed.get(&(sink, who)) != Some(&(first, last)) {
             return Err(format!("a message with the deliveries {first} to {last} is sent before that is durable"));
         }
         let said: Value = serde_json::from_str(message).map_err(|error| format!("a message is no JSON: {error}"))?;
@@ -242,7 +287,7 @@ impl<'a> Delivered<'a> {
                 return Err(format!("a message doesn't tell {}: {message}", sent.json));
             }
         }
-        Ok(())
+        Ok(plain)
     }
 
     fn got(&mut self, sink: usize, first: i64, got: &Got, at: Duration) -> Result<(), String> {
@@ -250,35 +295,43 @@ impl<'a> Delivered<'a> {
             return Err("a printer answers".into());
         };
         let (_, who, _) = *self.deliveries.get(&first).ok_or("an answer for what was never handed out")?;
+        let lane = self.lanes.get_mut(&(sink, who)).expect("where a delivery stands there is a lane");
+        let under_way = |item: &Item| item.in_flight.is_some();
+        let first = lane.iter().find(|item| under_way(item)).ok_or("an answer to no attempt")?;
+        let (began, is_new) = (first.in_flight.unwrap_or_default(), first.failed == 0);
+        lane.iter_mut().filter(|item| under_way(item)).for_each(|item| item.got(got, at));
         let now = &mut self.sinks[sink];
-        if got.is_accepted() {
-            // What waited for the end of the probing goes now.
-            if now.failed.len() >= PROBED {
-                now.troubled = at;
-            }
-            now.failed.clear();
-        } else if !refuses(got) {
-            now.failed.insert(who);
-            now.last_failed = at;
-        }
         if !got.is_accepted() || now.in_flight == max_in_flight.get() {
             now.troubled = at;
         }
         now.in_flight -= 1;
-        if let Got::Status { retry_after: Some(seconds), .. } = got {
-            let gate = &mut self.urls[*url];
-            gate.closed_until = gate.closed_until.max(at + Duration::from_secs((*seconds).min(RETRY_AFTER_MAX)));
+        if got.is_accepted() && now.trouble.is_ended_by(began) {
+            let over = std::mem::take(&mut now.trouble);
+            if over.is_the_sinks() {
+                // What waited for the end of the probing goes now, and so does what failed because of it alone.
+                now.troubled = at;
+                for who in over.new {
+                    self.lanes.get_mut(&(sink, who)).into_iter().flatten().for_each(|item| item.hastened = true);
+                }
+            }
+        } else if is_trouble(got) {
+            now.trouble.failed(who, is_new, at);
         }
-        for item in self.lanes.get_mut(&(sink, who)).into_iter().flatten().filter(|item| item.in_flight) {
-            item.in_flight = false;
-            item.taken |= got.is_taken();
-            item.last = Some((got.clone(), at));
-        }
+        let gate = &mut self.urls[*url];
+        gate.closed_until = gate.closed_until.max(at + Duration::from_secs(asked_for(got)));
         Ok(())
     }
 
-    fn printed(&mut self, sink: usize, lines: &[String], whole: usize, at: Duration) -> Result<(), String> {
-        if !self.configured.contains(&sink) {
+    fn printed(
+        &mut self,
+        sink: usize,
+        began: Duration,
+        lines: &[String],
+        whole: usize,
+        at: Duration,
+    ) -> Result<(), String> {
+        // What has begun when the sink leaves goes on to its end.
+        if !self.configured.contains(&sink) && began > self.sinks[sink].left {
             return Err(format!("sink {sink} prints, and is not configured any more"));
         }
         for line in &lines[..whole] {
@@ -286,13 +339,12 @@ impl<'a> Delivered<'a> {
             let id = event["id"].as_str().unwrap_or_default();
             let mut queues = self.lanes.range_mut((sink, 0)..(sink + 1, 0)).map(|(_, items)| items);
             let Some((items, nth)) = queues.find_map(|items| {
-                let nth = items.iter().position(|item| item.id == id && item.state == Fate::Pending)?;
+                let nth = items.iter().position(|item| item.id == id && item.fate == Fate::Pending)?;
                 Some((items, nth))
             }) else {
                 return Err(format!("{id} is printed and is not pending"));
             };
-            if let Some(earlier) = items[..nth].iter().find(|earlier| !earlier.taken && earlier.state == Fate::Pending)
-            {
+            if let Some(earlier) = items[..nth].iter().find(|earlier| !earlier.taken && earlier.fate == Fate::Pending) {
                 return Err(format!("{id} is printed before {}", earlier.id));
             }
             let item = &mut items[nth];
@@ -306,27 +358,44 @@ impl<'a> Delivered<'a> {
     }
 
     fn dead(&mut self, delivery: i64, reason: DeadReason, at: Duration) -> Result<(), String> {
-        let clock_is_set = self.plan.clock_is_set;
-        let ways: Vec<Option<Duration>> = (self.plan.sinks.iter())
-            .map(|sink| match &sink.way {
-                Way::Send { retry, .. } => Some(retry.max_age),
-                Way::Print => None,
-            })
-            .collect();
+        let WallClock { was_set, .. } = self.clock;
+        let began = self.began;
+        let (_, sink) = self.item(delivery)?;
+        let max_age = self.retry(sink).map(|retry| retry.max_age);
         // A parcel is as old as its oldest event.
-        let oldest = self.sealed.range(..=delivery).next_back().filter(|(_, last)| delivery <= **last);
-        let oldest = oldest.map_or(delivery, |(first, _)| *first);
-        let began = self.item(oldest)?.0.committed;
-        let (item, sink) = self.item(delivery)?;
+        let (sink, who, nth) = self.deliveries[&delivery];
+        let sealed = self.sealed.get(&(sink, who)).filter(|(first, last)| (*first..=*last).contains(&delivery));
+        let oldest = sealed.and_then(|(first, _)| self.deliveries.get(first)).map_or(nth, |(_, _, nth)| *nth);
+        let items = self.lanes.get_mut(&(sink, who)).expect("where a delivery stands there is a lane");
+        let (read, earlier) = (items[oldest].read, items[oldest].committed < began);
+        let item = &mut items[nth];
         let truly = match reason {
             DeadReason::Refused => item.last.as_ref().is_some_and(|(got, _)| refuses(got)),
-            DeadReason::Expired => clock_is_set || ways[sink].is_some_and(|age| at - began + FINE >= age),
+            // What an earlier life stored by a clock that was set may seem to be of any age.
+            DeadReason::Expired => {
+                let old = max_age.is_some_and(|age| at - read + FINE >= age);
+                item.failed > 0 && (old || was_set && earlier)
+            }
             DeadReason::SinkRemoved => false,
         };
         if !truly {
-            return Err(format!("{} is a dead letter of sink {sink} as {}: {item:?}", item.id, reason.as_str()));
+            let last = item.last.as_ref().map(|(got, _)| got);
+            return Err(format!(
+                "sink {sink}: {} is a dead letter as {}, {:?} after its read; {} attempts failed, the last with {last:?}",
+                item.id,
+                reason.as_str(),
+                at - read,
+                item.failed
+            ));
         }
         item.leave(Fate::Dead, at)
+    }
+
+    fn retry(&self, sink: usize) -> Option<&'a Retry> {
+        match &self.plan.sinks[sink].way {
+            Way::Send { retry, .. } => Some(retry),
+            Way::Print => None,
+        }
     }
 
     fn removed(&mut self, sink: usize, at: Duration) -> Result<(), String> {
@@ -334,7 +403,7 @@ impl<'a> Delivered<'a> {
             return Err(format!("the queue of sink {sink} is ended, and it is configured"));
         }
         let lanes = self.lanes.range_mut((sink, 0)..(sink + 1, 0));
-        let pending = lanes.flat_map(|(_, items)| items).filter(|item| item.state == Fate::Pending);
+        let pending = lanes.flat_map(|(_, items)| items).filter(|item| item.fate == Fate::Pending);
         pending.into_iter().try_for_each(|item| item.leave(Fate::Dead, at))
     }
 
@@ -342,11 +411,11 @@ impl<'a> Delivered<'a> {
         for (sink, id) in letters {
             let sink = self.sink(sink);
             let mut lanes = self.lanes.range_mut((sink, 0)..(sink + 1, 0)).map(|(_, items)| items);
-            let found = lanes.find(|items| items.iter().any(|item| item.id == *id && item.state == Fate::Dead));
+            let found = lanes.find(|items| items.iter().any(|item| item.id == *id && item.fate == Fate::Dead));
             let items = found.ok_or_else(|| format!("{id} is replayed and was no dead letter"))?;
             let json = items.iter().find(|item| item.id == *id).map(|item| Arc::clone(&item.json)).expect("just found");
             // Another process's doing is noticed within five seconds.
-            items.push(Item::new(id.clone(), json, at + Duration::from_secs(5)));
+            items.push(Item::new(id.clone(), json, at, at + Duration::from_secs(5)));
         }
         Ok(())
     }
@@ -358,52 +427,11 @@ fn refuses(got: &Got) -> bool {
     !matches!(code, 200..300 | 401 | 403 | 404 | 407 | 408 | 410 | 425 | 429 | 500..600)
 }
 
-impl Item {
-    fn new(id: String, json: Arc<str>, committed: Duration) -> Self {
-        Self {
-            id,
-            json,
-            committed,
-            state: Fate::Pending,
-            handed: false,
-            attempts: 0,
-            in_flight: false,
-            last: None,
-            taken: false,
-            left: Duration::ZERO,
-        }
-    }
-
-    fn sent(&mut self, sent: &Sent, sink: usize, retry: &Retry, at: Duration) -> Result<(), String> {
-        if self.state != Fate::Pending {
-            return Err(format!("{} is sent to sink {sink} again after its fate was durable", self.id));
-        }
-        if self.in_flight {
-            return Err(format!("{} is sent to sink {sink} twice at a time", self.id));
-        }
-        if sent.id != self.id || *sent.json != *self.json {
-            return Err(format!("{} was committed as {} and is sent as {}", self.id, self.json, sent.json));
-        }
-        if let Some((got, last)) = &self.last
-            && !matches!(got, Got::Fussy)
-        {
-            let soonest = retry.pace.initial().mul_f64(1.0 - retry.pace.jitter());
-            if at + FINE < *last + soonest {
-                return Err(format!("{} is sent to sink {sink} again {:?} after it failed", self.id, at - *last));
-            }
-        }
-        self.attempts += 1;
-        self.in_flight = true;
-        Ok(())
-    }
-
-    fn leave(&mut self, fate: Fate, at: Duration) -> Result<(), String> {
-        if self.state != Fate::Pending {
-            return Err(format!("{} leaves its queue twice", self.id));
-        }
-        self.state = fate;
-        self.left = at;
-        Ok(())
+/// What a receiver says that may take it later.
+fn is_trouble(got: &Got) -> bool {
+    match got {
+        Got::Status { code: 410, .. } | Got::Fussy => false,
+        got => !got.is_accepted() && !refuses(got),
     }
 }
 
@@ -420,11 +448,19 @@ impl Promise for Delivered<'_> {
                 self.stopped.clear();
             }
             Fact::Reloaded(sinks) => {
-                self.configured.clone_from(sinks);
                 self.stopped.clear();
+                for sink in sinks.iter().filter(|sink| !self.configured.contains(sink)) {
+                    // It has returned before its end: what was under way is given up, and what was not durable yet comes again.
+                    self.sinks[*sink] = SinkNow::default();
+                    self.lanes.range_mut((*sink, 0)..(*sink + 1, 0)).flat_map(|(_, items)| items).for_each(Item::born);
+                }
+                for sink in self.configured.iter().filter(|sink| !sinks.contains(sink)) {
+                    self.sinks[*sink].left = at;
+                }
+                self.configured.clone_from(sinks);
                 for sink in &mut self.sinks {
                     sink.changed = at;
-                    sink.failed.clear();
+                    sink.trouble = Trouble::default();
                 }
                 self.urls.iter_mut().for_each(|url| url.last = None);
             }
@@ -439,23 +475,35 @@ impl Promise for Delivered<'_> {
                     item.leave(Fate::Accepted, at)?;
                 }
                 Commit::Dead { delivery, reason } => self.dead(*delivery, *reason, at)?,
+                Commit::Again { delivery, .. } => {
+                    let (_, sink) = self.item(*delivery)?;
+                    let retry = self.retry(sink).ok_or("a printer's event is to be sent again")?;
+                    self.item(*delivery)?.0.again(retry)?;
+                }
                 Commit::Sealed { first, last } => {
-                    self.sealed.insert(*first, *last);
+                    let (sink, who, _) = *self.deliveries.get(first).ok_or("sealed before it was handed out")?;
+                    self.sealed.insert((sink, who), (*first, *last));
                 }
                 Commit::SinkStopped { sink } => {
                     self.stopped.insert(self.sink(sink));
                 }
                 Commit::SinkStarted { sink } => {
-                    self.stopped.remove(&self.sink(sink));
+                    let sink = self.sink(sink);
+                    self.stopped.remove(&sink);
+                    self.sinks[sink].trouble = Trouble::default();
                 }
                 Commit::SinkRemoved { sink } => self.removed(self.sink(sink), at)?,
                 Commit::Replayed(letters) => self.replayed(letters, at)?,
-                Commit::Again { .. } | Commit::Other(_) => {}
+                Commit::Other(_) => {}
             },
             Fact::Handed { sink, deliveries } => self.handed(sink, deliveries)?,
-            Fact::Tried { sink, parcel, message, .. } => self.tried(*sink, parcel, message.as_ref(), at)?,
+            Fact::Answered { who, .. } => self.answered[*who] = at,
+            Fact::ClockSet { .. } => self.clock.is_set = true,
+            Fact::Tried { sink, parcel, attempts, message } => self
+                .tried(*sink, parcel, *attempts, message.as_ref(), at)
+                .map_err(|what| format!("sink {sink}: {what}"))?,
             Fact::Got { sink, first, got } => self.got(*sink, *first, got, at)?,
-            Fact::Printed { sink, lines, whole } => self.printed(*sink, lines, *whole, at)?,
+            Fact::Printed { sink, began, lines, whole } => self.printed(*sink, *began, lines, *whole, at)?,
             Fact::Drained => self.drained = true,
             _ => {}
         }
@@ -465,10 +513,10 @@ impl Promise for Delivered<'_> {
     fn end(&self) -> Result<(), String> {
         for ((sink, who), items) in &self.lanes {
             for item in items {
-                if self.drained && item.state == Fate::Pending {
+                if self.drained && item.fate == Fate::Pending {
                     return Err(format!("sink {sink} was never told {} of execution {who}", item.id));
                 }
-                if item.state == Fate::Accepted && !item.taken {
+                if item.fate == Fate::Accepted && !item.taken {
                     return Err(format!("sink {sink} never got {} of execution {who}", item.id));
                 }
             }

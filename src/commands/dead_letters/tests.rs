@@ -36,6 +36,7 @@ fn observed(execution: &str, label: &str, sinks: &[&str]) -> Write {
             waiting_for: None,
             waiting_since: None,
             unchanged_since: None,
+            engine: None,
         },
     };
     Write::Observed(Box::new(Observation {

@@ -27,6 +27,9 @@ pub(super) fn all(include_output: bool) -> Vec<Sample> {
         for to in STEPS {
             let mut data = data(full, to);
             data.insert("step".into(), step(full, to, include_output));
+            if full && to != "escalated" {
+                data.insert("engine".into(), json!({"eventId": "evt_1777374504364_a", "seq": 7}));
+            }
             samples.push(sample(&format!("step.{to}"), &data));
         }
         for to in EXECUTIONS {
@@ -50,6 +53,17 @@ pub(super) fn all(include_output: bool) -> Vec<Sample> {
         data.insert("step".into(), step(full, "waiting", false));
         data.extend([("waitingFor".into(), "4h".into()), ("waitingSince".into(), TIME.into())]);
         samples.push(sample("watch.reminder", &data));
+    }
+    for (kind, mut engine) in [
+        ("group.quorum-met", json!({"groupId": "parallel-review", "total": 3, "quorum": 2})),
+        ("loop.iteration-started", json!({"loopId": "revise", "iteration": 1, "maxIterations": 3})),
+        ("loop.exhausted", json!({"loopId": "revise", "iteration": 3, "maxIterations": 3})),
+    ] {
+        engine["eventId"] = "evt_1777374504364_b".into();
+        engine["seq"] = 8.into();
+        let mut data = watch(true);
+        data.insert("engine".into(), engine);
+        samples.push(sample(kind, &data));
     }
     let mut data = watch(false);
     data.extend([("label".into(), "A test of the sink approvals".into()), ("sequence".into(), 0.into())]);
@@ -178,6 +192,7 @@ mod tests {
                 | Kind::Inconsistent
                 | Kind::Stalled
                 | Kind::Reminder
+                | Kind::Engine(_)
                 | Kind::Test => {}
                 Kind::Other(kind) => panic!("{kind} is no type"),
             }

@@ -233,6 +233,21 @@ async fn refused_for_its_size_a_message_goes_again_plain_no_sooner_than_the_rate
 }
 
 #[tokio::test(start_paused = true)]
+async fn refused_for_its_form_and_too_old_it_still_has_its_one_try() {
+    let rig = Rig::new();
+    for sequence in 1..=2 {
+        rig.commit("e1", sequence, &["a"]).await;
+    }
+    pass(s(3_600)).await;
+    let fake = Fake::folding(&rig.clock, 10, |_, nth| Some((ms(0), status([413, 503, 204][nth]))));
+    let dispatcher = rig.start(vec![Plan { max_age: s(600), ..Plan::default() }.to(&fake)]);
+    dispatcher.drained().await.unwrap();
+    let forms: Vec<_> = fake.sent().iter().map(|sent| sent.form).collect();
+    assert_eq!(forms, [Form::Full, Form::Plain], "and no third");
+    assert_eq!(rig.queue("a").await.unwrap().dead, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn refused_in_both_forms_it_is_a_dead_letter() {
     let rig = Rig::new();
     rig.commit("e1", 1, &["a"]).await;
@@ -272,7 +287,7 @@ async fn sinks_that_share_a_url_share_its_rate_and_its_retry_after() {
     let rig = Rig::new();
     let one = takes_all(&rig);
     let two =
-        Fake::folding(&rig.clock, 10, |_, nth| Some((ms(0), if nth == 1 { wait(429, "9999") } else { status(200) })));
+        Fake::folding(&rig.clock, 10, |_, nth| Some((ms(0), if nth == 1 { wait(429, s(9999)) } else { status(200) })));
     let plan = |name, fake| Plan { name, rate: 1.0, ..Plan::default() }.to(fake);
     let dispatcher = rig.start(vec![plan("one", &one), plan("two", &two)]);
     for execution in ["e1", "e2", "e3"] {

@@ -147,7 +147,7 @@ async fn follows_no_redirect_and_tells_what_was_said_without_secrets() {
     assert_eq!(said("/moved").await, Answer::Status { code: 307, retry_after: None, extract: None });
     assert_eq!(
         said("/busy").await,
-        Answer::Status { code: 429, retry_after: Some("17".into()), extract: Some("slow down".into()) }
+        Answer::Status { code: 429, retry_after: Some(Duration::from_secs(17)), extract: Some("slow down".into()) }
     );
     assert_eq!(said("/t0ps3cret").await, Answer::Status { code: 404, retry_after: None, extract: None });
     let flood = said("/flood").await;
@@ -155,6 +155,18 @@ async fn follows_no_redirect_and_tells_what_was_said_without_secrets() {
         matches!(&flood, Answer::Status { code: 502, extract: Some(text), .. } if text.chars().count() == 201),
         "{flood:?}"
     );
+}
+
+#[tokio::test]
+async fn a_date_to_wait_for_is_read_by_the_receivers_own_clock() {
+    // Ours says April 2026.
+    let busy = raw(
+        b"HTTP/1.1 503 Busy\r\ndate: Fri, 23 Nov 2001 16:01:00 GMT\r\nretry-after: Fri, 23 Nov 2001 16:02:30 GMT\r\ncontent-length: 0\r\n\r\n",
+        ms(0),
+    );
+    let webhook = webhook(&target(&format!("http://{}/", busy.await), &[]));
+    let answer = webhook.send(&parcel(&fixture::delivery(1, "exec_1", 1))).await;
+    assert_eq!(answer, Answer::Status { code: 503, retry_after: Some(Duration::from_secs(90)), extract: None });
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ async fn each_execution_arrives_in_order_whatever_the_receivers_answer() {
                     let answer = match dice % 10 {
                         0 => refused(),
                         1 => status(503),
-                        2 => wait(429, "7"),
+                        2 => wait(429, s(7)),
                         _ => status(200),
                     };
                     Some((ms(dice >> 8 & 0xfff), answer))

@@ -106,6 +106,20 @@ async fn a_write_that_fails_in_passing_is_tried_again_without_a_line_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sink_that_leaves_while_the_state_is_in_trouble_prints_nothing_more() {
+    let rig = Rig::new();
+    let paper = Arc::new(Paper::default());
+    rig.commit("e1", 1, &["stdout"]).await;
+    rig.faults.looks.store(3, Ordering::SeqCst);
+    let mut dispatcher = rig.start(vec![paper.sink()]);
+    pass(s(1)).await;
+    dispatcher.reload(vec![]);
+    pass(s(60)).await;
+    assert_eq!(paper.out(), []);
+    assert_eq!(rig.queue("stdout").await.unwrap().dead, 1, "it is a dead letter");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pass_prints_all_and_ends() {
     let rig = Rig::new();
     let paper = Arc::new(Paper::default());

@@ -141,7 +141,7 @@ async fn retry_after_holds_for_probes_and_a_refusal_says_that_the_receiver_is_th
             ms(0),
             match nth {
                 0..=4 => status(503),
-                5 => wait(503, "600"),
+                5 => wait(503, s(600)),
                 6 => status(400),
                 _ => status(200),
             },

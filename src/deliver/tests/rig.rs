@@ -6,7 +6,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -21,8 +21,8 @@ use crate::{
     deliver::{Answer, Dispatcher, Identity, Notice, Outlet, Sending, SinkSpec, Way, judge::Failure},
     pace::Pace,
     store::{
-        DeadFilter, DeadLetter, Delivery, Due, Form, Handle, Known, LetterId, Memory, Observation, Parcel, Queue,
-        Record, Remembered, SqliteStore, Standing, Stopped, Store, StoreError, Write,
+        DeadFilter, DeadLetter, Delivery, Due, Form, Handle, Known, LetterId, Memory, Observation, OutboxFilter,
+        Parcel, Queue, Record, Remembered, SqliteStore, Standing, Stopped, Store, StoreError, Undelivered, Write,
     },
     velt::model::ExecutionId,
 };
@@ -39,8 +39,8 @@ pub(super) fn status(code: u16) -> Answer {
     Answer::Status { code, retry_after: None, extract: None }
 }
 
-pub(super) fn wait(code: u16, retry_after: &str) -> Answer {
-    Answer::Status { code, retry_after: Some(retry_after.into()), extract: None }
+pub(super) fn wait(code: u16, retry_after: Duration) -> Answer {
+    Answer::Status { code, retry_after: Some(retry_after), extract: None }
 }
 
 pub(super) fn refused() -> Answer {
@@ -243,10 +243,21 @@ impl Rig {
     }
 
     pub(super) fn starting(at: &str) -> Self {
+        Self::with(Clock::simulated(at.parse().unwrap()))
+    }
+
+    /// With the milliseconds by which somebody has set the wall clock.
+    pub(super) fn settable() -> (Self, Arc<AtomicI64>) {
+        let set = Arc::<AtomicI64>::default();
+        let start = "2026-11-23T16:00:00Z".parse().unwrap();
+        (Self::with(Clock::settable(start, Arc::clone(&set))), set)
+    }
+
+    fn with(clock: Clock) -> Self {
         let faults = Faults::default();
         let store = Faulty { store: SqliteStore::in_memory().unwrap(), faults: faults.clone() };
         let (tell, notices) = mpsc::channel(16);
-        Self { store: Handle::inline(store), clock: Clock::simulated(at.parse().unwrap()), faults, notices, tell }
+        Self { store: Handle::inline(store), clock, faults, notices, tell }
     }
 
     pub(super) fn start(&self, sinks: Vec<SinkSpec>) -> Dispatcher {
@@ -358,6 +369,10 @@ impl Store for Faulty {
         self.store.roster()
     }
 
+    fn known(&mut self, ids: &[ExecutionId]) -> Result<Vec<Known>, StoreError> {
+        self.store.known(ids)
+    }
+
     fn recall(&mut self, id: &ExecutionId) -> Result<Option<Memory>, StoreError> {
         self.store.recall(id)
     }
@@ -404,5 +419,17 @@ impl Store for Faulty {
 
     fn everything(&mut self) -> Result<Vec<Remembered>, StoreError> {
         self.store.everything()
+    }
+
+    fn undelivered(&mut self, filter: &OutboxFilter, limit: usize) -> Result<Vec<Undelivered>, StoreError> {
+        self.store.undelivered(filter, limit)
+    }
+
+    fn remembered(&mut self, id: &ExecutionId) -> Result<Option<Remembered>, StoreError> {
+        self.store.remembered(id)
+    }
+
+    fn story(&mut self, id: &ExecutionId) -> Result<Vec<Box<str>>, StoreError> {
+        self.store.story(id)
     }
 }

@@ -1,5 +1,7 @@
 //! When attempts are made: the sink's own schedule, Retry-After, rates, ages, and clocks that jump.
 
+use std::sync::atomic::Ordering;
+
 use super::rig::*;
 use crate::{deliver::judge::RETRY_AFTER_CAP, pace::Pace, store::DeadReason};
 
@@ -54,7 +56,7 @@ async fn jitter_spreads_and_stays_within_its_share() {
 #[tokio::test(start_paused = true)]
 async fn retry_after_closes_the_whole_url_and_no_other() {
     let rig = Rig::new();
-    let one = Fake::at_once(&rig.clock, vec![wait(429, "60")]);
+    let one = Fake::at_once(&rig.clock, vec![wait(429, s(60))]);
     let same = Fake::at_once(&rig.clock, vec![]);
     let other = Fake::at_once(&rig.clock, vec![]);
     let dispatcher = rig.start(vec![
@@ -75,7 +77,7 @@ async fn retry_after_closes_the_whole_url_and_no_other() {
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_shorter_than_the_schedule_does_not_shorten_it() {
     let rig = Rig::new();
-    let fake = Fake::at_once(&rig.clock, vec![wait(503, "1"), wait(503, "999999")]);
+    let fake = Fake::at_once(&rig.clock, vec![wait(503, s(1)), wait(503, s(999_999))]);
     let dispatcher = rig.start(vec![Plan::default().to(&fake)]);
     rig.commit("e1", 1, &["a"]).await;
     dispatcher.drained().await.unwrap();
@@ -151,7 +153,7 @@ async fn a_clock_that_was_ahead_before_a_restart_cannot_freeze_the_queue() {
 #[tokio::test(start_paused = true)]
 async fn a_sink_in_trouble_tells_since_when_how_often_and_when_it_is_tried_next() {
     let rig = Rig::new();
-    let fake = Fake::at_once(&rig.clock, vec![status(503), status(503), wait(429, "100")]);
+    let fake = Fake::at_once(&rig.clock, vec![status(503), status(503), wait(429, s(100))]);
     let dispatcher = rig.start(vec![Plan::default().to(&fake)]);
     let start = rig.clock.now();
     rig.commit("e1", 1, &["a"]).await;
@@ -166,4 +168,39 @@ async fn a_sink_in_trouble_tells_since_when_how_often_and_when_it_is_tried_next(
     settle().await;
     let summary = &dispatcher.summaries()()[0];
     assert_eq!((summary.failing_since, summary.failed_attempts, summary.next_attempt_at), (None, 0, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_of_the_wall_clock_ages_nothing() {
+    const DAYS: i64 = 86_400_000;
+    for step in [4 * DAYS, 365 * DAYS, -4 * DAYS] {
+        let (rig, set) = Rig::settable();
+        // Refused until it has been tried ten times.
+        let fake = Fake::new(&rig.clock, |delivery, _| {
+            Some((ms(0), if delivery.attempts < 10 { refused() } else { status(204) }))
+        });
+        let pace = Pace::try_new(s(60), s(60), 1.0, 0.0).unwrap();
+        let dispatcher = rig.start(vec![Plan { pace, max_age: s(3 * 86_400), ..Plan::default() }.to(&fake)]);
+        rig.commit("before", 1, &["a"]).await;
+        pass(s(30)).await;
+        set.store(step, Ordering::Relaxed);
+        rig.commit("after", 1, &["a"]).await;
+        dispatcher.drained().await.unwrap();
+        assert_eq!(fake.sent().len(), 22, "a step by {} days", step / DAYS);
+        assert!(rig.queue("a").await.is_none(), "nothing pending, nothing dead after a step by {} days", step / DAYS);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_of_the_wall_clock_does_not_keep_what_is_too_old() {
+    let (rig, set) = Rig::settable();
+    let fake = Fake::new(&rig.clock, |_, _| Some((ms(0), refused())));
+    let pace = Pace::try_new(s(60), s(60), 1.0, 0.0).unwrap();
+    let dispatcher = rig.start(vec![Plan { pace, max_age: s(600), ..Plan::default() }.to(&fake)]);
+    rig.commit("e1", 1, &["a"]).await;
+    pass(s(30)).await;
+    set.store(-86_400_000, Ordering::Relaxed);
+    dispatcher.drained().await.unwrap();
+    assert_eq!(fake.times().last(), Some(&540_000), "its own ten minutes, and not a day more");
+    assert_eq!(rig.queue("a").await.unwrap().dead, 1);
 }

@@ -15,8 +15,8 @@ use crate::{
     clock::Time,
     route::SinkName,
     store::{
-        DeadFilter, DeadLetter, Delivery, Due, Known, LetterId, Memory, Observation, Queue, Remembered, Standing,
-        Stopped,
+        DeadFilter, DeadLetter, Delivery, Due, Known, LetterId, Memory, Observation, OutboxFilter, Queue, Remembered,
+        Standing, Stopped, Undelivered,
     },
     velt::model::ExecutionId,
 };
@@ -63,6 +63,9 @@ impl Store for Fake {
     fn roster(&mut self) -> Result<Vec<Known>, StoreError> {
         unreachable!()
     }
+    fn known(&mut self, _: &[ExecutionId]) -> Result<Vec<Known>, StoreError> {
+        unreachable!()
+    }
     fn recall(&mut self, _: &ExecutionId) -> Result<Option<Memory>, StoreError> {
         unreachable!()
     }
@@ -107,6 +110,15 @@ impl Store for Fake {
         unreachable!()
     }
     fn everything(&mut self) -> Result<Vec<Remembered>, StoreError> {
+        unreachable!()
+    }
+    fn undelivered(&mut self, _: &OutboxFilter, _: usize) -> Result<Vec<Undelivered>, StoreError> {
+        unreachable!()
+    }
+    fn remembered(&mut self, _: &ExecutionId) -> Result<Option<Remembered>, StoreError> {
+        unreachable!()
+    }
+    fn story(&mut self, _: &ExecutionId) -> Result<Vec<Box<str>>, StoreError> {
         unreachable!()
     }
 }

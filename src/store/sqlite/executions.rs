@@ -100,16 +100,37 @@ fn known(row: &Row<'_>) -> Result<Known> {
         fingerprint: row.get(2)?,
         observed_at: row.get(3)?,
         not_found_since: row.get(4)?,
+        discovered: row.get::<_, Option<String>>(5)?.map(String::into_boxed_str),
     })
 }
 
 pub(super) fn roster(connection: &Connection) -> Result<Vec<Known>> {
     connection
         .prepare_cached(
-            "SELECT execution_id, standing, fingerprint, observed_at, not_found_since FROM executions ORDER BY id",
+            "SELECT execution_id, standing, fingerprint, observed_at, not_found_since, discovered FROM executions ORDER BY id",
         )?
         .query_map([], known)?
         .collect()
+}
+
+/// Of these, what is known.
+pub(super) fn some(connection: &Connection, ids: &[ExecutionId]) -> Result<Vec<Known>> {
+    let mut one = connection.prepare_cached(
+        "SELECT execution_id, standing, fingerprint, observed_at, not_found_since, discovered
+         FROM executions WHERE execution_id = ?1",
+    )?;
+    ids.iter().filter_map(|id| one.query_row([id], known).optional().transpose()).collect()
+}
+
+pub(super) fn discovered(transaction: &Connection, definition: &str, ids: &[ExecutionId]) -> Result<()> {
+    let mut mark = transaction.prepare_cached(
+        "INSERT INTO executions (execution_id, standing, discovered) VALUES (?1, ?2, ?3)
+         ON CONFLICT (execution_id) DO UPDATE SET discovered = coalesce(discovered, excluded.discovered)",
+    )?;
+    for id in ids {
+        mark.execute(params![id, Standing::Watching, definition])?;
+    }
+    Ok(())
 }
 
 pub(super) fn recall(connection: &Connection, id: &ExecutionId) -> Result<Option<Memory>> {
@@ -121,21 +142,43 @@ pub(super) fn recall(connection: &Connection, id: &ExecutionId) -> Result<Option
         .optional()
 }
 
+/// The columns of a [`Remembered`] and where they come from, in this order everywhere.
+const REMEMBERED: &str =
+    "x.execution_id, x.standing, x.fingerprint, x.observed_at, x.not_found_since, x.discovered, x.label,
+           m.memory,
+           (SELECT count(DISTINCT d.event) FROM deliveries d WHERE d.execution = x.id)
+    FROM executions x LEFT JOIN memories m ON m.execution = x.id";
+
+fn remembered_row(row: &Row<'_>) -> Result<Remembered> {
+    Ok(Remembered {
+        known: known(row)?,
+        label: row.get(6)?,
+        memory: row.get::<_, Option<Memory>>(7)?.unwrap_or_default(),
+        undelivered: row.get::<_, i64>(8)?.unsigned_abs(),
+    })
+}
+
 pub(super) fn everything(connection: &Connection) -> Result<Vec<Remembered>> {
     connection
+        .prepare_cached(&format!("SELECT {REMEMBERED} ORDER BY x.execution_id"))?
+        .query_map([], remembered_row)?
+        .collect()
+}
+
+pub(super) fn remembered(connection: &Connection, id: &ExecutionId) -> Result<Option<Remembered>> {
+    connection
+        .prepare_cached(&format!("SELECT {REMEMBERED} WHERE x.execution_id = ?1"))?
+        .query_row([id], remembered_row)
+        .optional()
+}
+
+pub(super) fn story(connection: &Connection, id: &ExecutionId) -> Result<Vec<Box<str>>> {
+    connection
         .prepare_cached(
-            "SELECT x.execution_id, x.standing, x.fingerprint, x.observed_at, x.not_found_since, x.label, m.memory,
-                    (SELECT count(DISTINCT d.event) FROM deliveries d WHERE d.execution = x.id)
-             FROM executions x LEFT JOIN memories m ON m.execution = x.id ORDER BY x.execution_id",
+            "SELECT e.body FROM executions x JOIN events e ON e.execution = x.id WHERE x.execution_id = ?1
+             ORDER BY e.sequence, e.id",
         )?
-        .query_map([], |row| {
-            Ok(Remembered {
-                known: known(row)?,
-                label: row.get(5)?,
-                memory: row.get::<_, Option<Memory>>(6)?.unwrap_or_default(),
-                undelivered: row.get::<_, i64>(7)?.unsigned_abs(),
-            })
-        })?
+        .query_map([id], |row| row.get(0))?
         .collect()
 }
 

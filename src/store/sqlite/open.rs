@@ -1,4 +1,5 @@
-//! Opening a state: who is let in, what is refused, how a new one is made and an old one brought up to date.
+//! Opening a state: who is let in, what is refused, how a new one is made and an old one brought up to date. `log.rs` looks at what a
+//! crash has left in the log.
 //!
 //! What isn't ours, is damaged or is newer is left byte for byte as it was found. Two things to know about SQLite here:
 //!
@@ -17,7 +18,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
 
-use super::{SqliteStore, executions::Cursor};
+use super::{SqliteStore, executions::Cursor, log};
 use crate::store::StoreError;
 
 /// What a state is opened for.
@@ -35,7 +36,8 @@ pub enum Access {
 const APPLICATION_ID: i32 = 0x5645_4c57;
 
 /// The steps from nothing to the current schema; `user_version` counts those that were done. A released step is never edited.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("../schema.sql"), include_str!("../schema_2.sql")];
+pub(super) const MIGRATIONS: &[&str] =
+    &[include_str!("../schema.sql"), include_str!("../schema_2.sql"), include_str!("../schema_3.sql")];
 
 /// The schema's version that this program writes.
 pub(super) const VERSION: usize = MIGRATIONS.len();
@@ -70,7 +72,12 @@ impl SqliteStore {
             Ok(found) if found.is_dir() => return Err(refuse("it is a directory".into())),
             Ok(found) if !found.is_file() => return Err(refuse("it is not a regular file".into())),
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound && access == Access::Watch => create(path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && access == Access::Watch => {
+                if log::has_frames(path) {
+                    return Err(refuse(LOG_ALONE.into()));
+                }
+                create(path)?;
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::Missing { path: path.into() });
             }
@@ -164,9 +171,7 @@ fn create(path: &Path) -> Result<(), StoreError> {
 /// Keeps a second watcher out until the returned file is closed, also when this process is killed. The file is never deleted: another
 /// process might hold a lock on a name that is gone.
 fn lock(path: &Path) -> Result<File, StoreError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
+    let name = log::beside(path, ".lock");
     let failed = |error: &io::Error| trouble(path, &format!("the lock {} can't be had", name.display()), error);
     let mut file = OpenOptions::new()
         .read(true)
@@ -207,6 +212,10 @@ fn look(path: &Path, access: Access) -> Result<u64, StoreError> {
     })?;
     let size = file.metadata().map_err(unreadable)?.len();
     if size == 0 {
+        // SQLite would delete it.
+        if log::has_frames(path) {
+            return Err(refuse(LOG_ALONE.into()));
+        }
         return if access == Access::Watch { Ok(0) } else { Err(StoreError::Missing { path: path.into() }) };
     }
     let mut head = Vec::new();
@@ -219,10 +228,17 @@ fn look(path: &Path, access: Access) -> Result<u64, StoreError> {
     if id != 0 && id != APPLICATION_ID {
         return Err(refuse(FOREIGN.into()));
     }
+    let unreadable = |error| trouble(path, "its write-ahead log can't be read", &error);
+    if let Some(why) = log::damage(path).map_err(unreadable)? {
+        return Err(refuse(format!("it is damaged: {why}")));
+    }
     Ok(size)
 }
 
 const FOREIGN: &str = "it is another program's database";
+
+const LOG_ALONE: &str = "it is missing or empty, though its write-ahead log is there; \
+                         hint: to begin anew, move the file away that ends in -wal, too";
 
 /// What a database says of itself.
 struct Found {
@@ -292,9 +308,7 @@ fn escape(path: &Path) -> String {
 }
 
 fn has_log(path: &Path) -> bool {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    fs::metadata(name).is_ok_and(|log| log.len() > 0)
+    fs::metadata(log::beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
 }
 
 /// Does the steps that are missing, all or none. In the first one the file becomes ours.

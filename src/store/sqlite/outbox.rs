@@ -11,7 +11,10 @@ use super::columns::Json;
 use crate::{
     clock::Time,
     route::SinkName,
-    store::{DeadReason, Delivery, DeliveryId, Due, Form, Observation, Parcel, Queue, Settlement, Stopped},
+    store::{
+        DeadReason, Delivery, DeliveryId, Due, Form, Observation, OutboxFilter, Parcel, Queue, Settlement, Stopped,
+        Undelivered,
+    },
     velt::model::ExecutionId,
 };
 
@@ -351,6 +354,40 @@ pub(super) fn oldest(connection: &Connection, sink: &SinkName, limit: usize) -> 
         .collect()
 }
 
+pub(super) fn undelivered(connection: &Connection, filter: &OutboxFilter, limit: usize) -> Result<Vec<Undelivered>> {
+    connection
+        .prepare_cached(
+            "SELECT s.name, x.execution_id, e.event_id, e.type, e.sequence, d.attempts, d.last_answer, d.enqueued_at, l.due_at
+             FROM deliveries d
+             CROSS JOIN sinks s ON s.id = d.sink
+             CROSS JOIN executions x ON x.id = d.execution
+             CROSS JOIN lanes l ON l.sink = d.sink AND l.execution = d.execution
+             CROSS JOIN events e ON e.id = d.event
+             WHERE (:sink IS NULL OR d.sink = (SELECT id FROM sinks WHERE name = :sink))
+               AND (:execution IS NULL OR d.execution = (SELECT id FROM executions WHERE execution_id = :execution))
+             ORDER BY d.id LIMIT :limit",
+        )?
+        .query_map(
+            named_params! {
+                ":sink": filter.sink, ":execution": filter.execution, ":limit": i64::try_from(limit).unwrap_or(i64::MAX),
+            },
+            |row| {
+                Ok(Undelivered {
+                    sink: row.get(0)?,
+                    execution: row.get(1)?,
+                    event_id: row.get(2)?,
+                    kind: row.get(3)?,
+                    sequence: row.get::<_, i64>(4)?.unsigned_abs(),
+                    attempts: row.get(5)?,
+                    last_answer: row.get(6)?,
+                    enqueued_at: row.get(7)?,
+                    due_at: row.get(8)?,
+                })
+            },
+        )?
+        .collect()
+}
+
 pub(super) fn pending(connection: &Connection, sink: &SinkName) -> Result<u64> {
     connection
         .prepare_cached("SELECT count(*) FROM deliveries WHERE sink = (SELECT id FROM sinks WHERE name = ?1)")?
@@ -383,6 +420,7 @@ pub(super) fn queues(connection: &Connection) -> Result<Vec<Queue>> {
                 coalesce(
                     (SELECT d.last_answer FROM deliveries d WHERE d.sink = s.id AND d.tried IS NOT NULL ORDER BY d.tried DESC LIMIT 1),
                     (SELECT nullif(d.last_answer, '') FROM dead_letters d WHERE d.sink = s.id ORDER BY d.id DESC LIMIT 1)),
+                (SELECT count(*) FROM deliveries d WHERE d.sink = s.id AND d.tried IS NOT NULL),
                 (SELECT count(*) FROM dead_letters d WHERE d.sink = s.id),
                 s.stopped_at, s.stop_reason, s.stop_configuration
          FROM sinks s ORDER BY s.name",
@@ -394,8 +432,9 @@ pub(super) fn queues(connection: &Connection) -> Result<Vec<Queue>> {
             oldest: row.get(2)?,
             next_at: row.get(3)?,
             last_answer: row.get(4)?,
-            dead: row.get::<_, i64>(5)?.unsigned_abs(),
-            stopped: stopped_at(row, 6)?,
+            tried: row.get::<_, i64>(5)?.unsigned_abs(),
+            dead: row.get::<_, i64>(6)?.unsigned_abs(),
+            stopped: stopped_at(row, 7)?,
         })
     })?;
     queues.filter(|queue| queue.as_ref().map_or(true, |q| q.pending > 0 || q.dead > 0 || q.stopped.is_some())).collect()

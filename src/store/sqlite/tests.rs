@@ -1,6 +1,7 @@
 //! The state as the rest of the program meets it: through the trait, on real files where files matter.
 
 mod dead;
+mod log;
 mod opening;
 mod order;
 mod outbox;
@@ -51,6 +52,7 @@ pub(in crate::store) fn event(execution: &ExecutionId, sequence: u64, now: Time)
             waiting_for: None,
             waiting_since: None,
             unchanged_since: None,
+            engine: None,
         },
     }
 }

@@ -32,6 +32,18 @@ impl Watcher {
             let left = |watched: &Watched| !listed.contains(&watched.id);
             self.fleet.iter().filter(|(_, watched)| left(watched)).map(|(slot, _)| slot).collect()
         };
+        let (found, gone): (Vec<Slot>, Vec<Slot>) =
+            gone.into_iter().partition(|slot| self.fleet.get(*slot).is_some_and(|watched| self.is_found(watched)));
+        for slot in found {
+            let Some(watched) = self.fleet.get_mut(slot) else { continue };
+            if std::mem::replace(&mut watched.named, false) {
+                watched.label = None;
+            }
+            if !watched.busy {
+                self.leave_if_over(slot);
+                self.release(slot);
+            }
+        }
         let mut forgiven = vec![];
         for slot in gone {
             self.schedule.remove(slot);
@@ -40,6 +52,7 @@ impl Watcher {
             self.overdue.retain(|overdue| *overdue != slot);
             let Some(watched) = self.fleet.get_mut(slot) else { continue };
             watched.listed = false;
+            watched.named = false;
             // When it comes back it is polled again.
             if matches!(watched.standing(), Standing::Abandoned(_)) {
                 forgiven.push(watched.id.clone());
@@ -57,23 +70,27 @@ impl Watcher {
                 Some(slot) => {
                     let Some(watched) = self.fleet.get_mut(slot) else { continue };
                     watched.label = label;
+                    watched.named = true;
                     if !std::mem::replace(&mut watched.listed, true) && !watched.busy {
                         self.schedule_now(slot, now);
                     }
                 }
-                None => self.add(entry.id, label, known, now),
+                None => {
+                    let known = known.get(&entry.id);
+                    self.insert(entry.id, label, known, now);
+                }
             }
         }
     }
 
-    fn add(&mut self, id: ExecutionId, label: Option<Arc<str>>, known: &HashMap<ExecutionId, Known>, now: Now) {
-        let known = known.get(&id);
+    pub(super) fn insert(&mut self, id: ExecutionId, label: Option<Arc<str>>, known: Option<&Known>, now: Now) -> Slot {
         let mut watched = Watched::new(id, label, self.settings.poll.pace.initial());
         watched.look = self.first_look();
         let standing = known.map_or(Standing::Watching, |known| known.standing);
         if let Some(known) = known {
             watched.fingerprint = known.fingerprint;
             watched.last_read = known.observed_at;
+            watched.discovered = known.discovered.as_deref().map(Arc::from);
             watched.missing = known.not_found_since.map(|first| Missing::since(first, now.wall, now.elapsed));
         }
         if self.settings.mode == Mode::UntilDone && standing != Standing::Watching {
@@ -84,6 +101,7 @@ impl Watcher {
         if standing == Standing::Watching {
             self.schedule_now(slot, now);
         }
+        slot
     }
 
     /// IDs that were given up and are to be polled again (the state says so already).
@@ -115,9 +133,11 @@ impl Watcher {
     }
 
     /// Other settings from now on; executions keep the pace they have reached.
-    pub fn reconfigure(&mut self, settings: Settings) {
+    pub fn reconfigure(&mut self, settings: Settings, now: Now) {
         let attention = settings.attention != self.settings.attention;
+        self.discovery.reconfigure(&settings.discover, &settings.poll.pace, now.elapsed);
         self.budget.set_rate(settings.poll.rate_limit);
+        self.streams.reopen();
         self.settings = settings;
         if attention {
             let look = self.first_look();
@@ -137,6 +157,8 @@ impl Watcher {
         self.generation += 1;
         self.readable = false;
         self.gate.credentials_changed(now.elapsed);
+        self.streams.reopen();
+        self.discovery.look_again(now.elapsed);
         let ids = self.abandoned();
         if !ids.is_empty() {
             info!("the credentials have changed: {} given up before are polled again", ids.len());

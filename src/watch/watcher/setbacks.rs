@@ -170,6 +170,7 @@ impl Watcher {
         let waiting = self.fleet.iter().any(|(_, w)| w.standing() == Standing::Watching && !w.passed);
         let deaf = self.deaf.as_ref().is_some_and(|deaf| now.elapsed.saturating_sub(deaf.since) >= ONCE_PATIENCE);
         let limited = self.gate.limited_until().is_some_and(|until| until.saturating_sub(now.elapsed) > ONCE_PATIENCE);
+        let waiting = waiting || !self.discovery.is_settled();
         if waiting && (deaf || limited) && self.cut_short.is_none() {
             self.cut_short = Some(Ending::Unreachable);
         }

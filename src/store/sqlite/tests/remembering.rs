@@ -153,3 +153,18 @@ fn everything_is_told_for_people_by_id() {
     let all = store.everything().unwrap();
     assert_eq!(all.iter().map(|r| (r.known.id.as_str(), r.undelivered)).collect::<Vec<_>>(), [("a", 0), ("b", 3)]);
 }
+
+#[test]
+fn what_a_list_found_is_marked_once_and_stays_so() {
+    let mut store = store();
+    store.apply(&[observed("e1", COMPLETED, 10, 1..2, &[])]).unwrap();
+    let found = |definition: &str| Write::Discovered { definition: definition.into(), ids: vec![id("e1"), id("e2")] };
+    store.apply(&[found("copy")]).unwrap();
+    store.apply(&[found("another"), observed("e2", Standing::Watching, 20, 1..2, &[])]).unwrap();
+    let known = store.known(&[id("e2"), id("e3"), id("e1")]).unwrap();
+    let marks: Vec<_> =
+        known.iter().map(|known| (known.id.as_str(), known.standing, known.discovered.as_deref())).collect();
+    assert_eq!(marks, [("e2", Standing::Watching, Some("copy")), ("e1", COMPLETED, Some("copy"))]);
+    assert_eq!(store.roster().unwrap().len(), 2);
+    assert_eq!(store.everything().unwrap()[1].memory.next_sequence, 2);
+}

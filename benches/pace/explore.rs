@@ -1,0 +1,72 @@
+//! Paces side by side, each tuned to as many requests as today's: `cargo bench --bench pace -- explore`.
+
+use crate::{
+    measure::Figures,
+    mix::{Fleet, Settings},
+    model::{Formula, Growth, Manner, poll},
+    row,
+    truth::Truth,
+};
+
+/// A manner with one number left open: the greater it is, the fewer requests.
+type Open = Box<dyn Fn(f64) -> Manner>;
+
+fn steps(initial: f64, multiplier: f64) -> (String, Open) {
+    let name = format!("{initial} s × {multiplier}, cap");
+    (name, Box::new(move |cap| Manner::of(Formula::Steps { initial, multiplier, cap })))
+}
+
+fn kinds(share: f64, agent_cap: f64, human_least: f64, human_share: f64) -> (String, Open) {
+    let name = format!("agent {share}×age≤{agent_cap}; human {human_share}×age≥{human_least}, cap");
+    let agent = Growth { share, least: 1.0, cap: agent_cap };
+    let human = move |cap| Growth { share: human_share, least: human_least, cap };
+    (name, Box::new(move |cap| Manner::of(Formula::Kinds { agent, human: human(cap) })))
+}
+
+fn candidates(settings: &Settings) -> Vec<(String, Open)> {
+    let (agent, human) = (settings.mix.agent, settings.mix.human);
+    let mut all = vec![];
+    for (initial, multiplier) in [(1.0, 1.5), (2.0, 1.2), (2.0, 1.3), (2.0, 1.5), (2.0, 2.0), (3.0, 1.3), (5.0, 1.5)] {
+        all.push(steps(initial, multiplier));
+    }
+    for share in [0.15, 0.25, 0.4] {
+        let age = move |cap| Manner::of(Formula::Age(Growth { share, least: 1.0, cap }));
+        all.push((format!("{share}×age, cap"), Box::new(age)));
+    }
+    for (share, agent_cap, least, human_share) in [
+        (0.15, 30.0, 2.0, 0.15),
+        (0.25, 30.0, 2.0, 0.25),
+        (0.15, 30.0, 15.0, 0.05),
+        (0.15, 30.0, 30.0, 0.05),
+        (0.15, 30.0, 60.0, 0.02),
+        (0.25, 30.0, 30.0, 0.05),
+        (0.1, 20.0, 30.0, 0.02),
+    ] {
+        all.push(kinds(share, agent_cap, least, human_share));
+    }
+    let danger = move |scale| Manner::of(Formula::Danger { scale, least: 1.0, cap: 3600.0, agent, human });
+    all.push(("by the danger of a change".to_owned(), Box::new(danger)));
+    all
+}
+
+/// Finds the open number at which a manner asks for as much as is given, or for what the budget lets it.
+fn tuned(truth: &Truth, fleet: &Fleet, latency: i64, requests: u64, open: &Open) -> (f64, Figures) {
+    let (mut low, mut high) = (0.5_f64.ln(), 7_200_f64.ln());
+    for _ in 0..12 {
+        let middle = f64::midpoint(low, high);
+        let too_many = poll(truth, fleet, latency, open(middle.exp())).requests.all() > requests;
+        if too_many {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    (high.exp(), poll(truth, fleet, latency, open(high.exp())))
+}
+
+pub(crate) fn explore(truth: &Truth, fleet: &Fleet, settings: &Settings, latency: i64, requests: u64) {
+    for (name, open) in candidates(settings) {
+        let (number, figures) = tuned(truth, fleet, latency, requests, &open);
+        row(&format!("{name} {number:.1}"), fleet, &figures);
+    }
+}

@@ -1,0 +1,462 @@
+use std::fmt::Write;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::{
+    clock::Time,
+    event::Event,
+    store::memory::Memory,
+    velt::{
+        model::{ExecutionId, ExecutionView},
+        stream::EngineEvent,
+    },
+    watch::{
+        diff::{Diff, Reading, diff},
+        merge::{StreamRead, unsettled},
+    },
+};
+
+/// The engine's times are small, those of the watcher's reads are large.
+const READS_FROM: i64 = 1_000_000;
+
+fn time(ms: i64) -> Time {
+    Time::from_millis(ms).unwrap()
+}
+
+/// `running a=waiting b=completed`
+fn view(text: &str) -> ExecutionView {
+    let mut words = text.split(' ');
+    let status = words.next().unwrap();
+    let steps: Vec<_> = words.map(|word| word.split_once('=').unwrap()).collect();
+    let steps: Vec<_> = steps.iter().map(|(id, status)| json!({"stepId": id, "status": status})).collect();
+    let view = json!({"executionId": "exec_1", "status": status, "startedAt": 1, "steps": steps});
+    serde_json::from_str(&view.to_string()).unwrap()
+}
+
+/// `3 a waiting`, `9 a completed`, `7 group.quorum-met`, `12 execution.completed`: number, step, what; at a thousand times its number.
+fn event(text: &str) -> EngineEvent {
+    let words: Vec<&str> = text.split(' ').collect();
+    let seq: u64 = words[0].parse().unwrap();
+    let (step, kind) = match words[1..] {
+        [step, "waiting"] => (Some(step), "step.awaiting-approval".to_owned()),
+        [step, status] => (Some(step), format!("step.{status}")),
+        [kind] => (None, kind.to_owned()),
+        _ => panic!("{text}"),
+    };
+    let event = json!({
+        "eventId": format!("e{seq}"), "seq": seq, "type": kind, "stepId": step, "timestamp": seq * 1_000,
+        "data": {
+            "groupId": "g", "quorum": 2, "met": true, "note": null, "resumeKey": "PRIVATE", "commentBody": "PRIVATE",
+            "reviewerEmails": ["PRIVATE"], "reviewerEmail": "PRIVATE", "apiToken": "PRIVATE", "eventId": "PRIVATE",
+            "long": "PRIVATE ".repeat(40), "more": {"x": "PRIVATE"},
+        },
+    });
+    serde_json::from_str(&event.to_string()).unwrap()
+}
+
+/// One execution read again and again, its stream with it.
+struct Story {
+    id: ExecutionId,
+    memory: Memory,
+    now: i64,
+    cursor: u64,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self { id: "exec_1".parse().unwrap(), memory: Memory::default(), now: READS_FROM, cursor: 0 }
+    }
+
+    fn read_after(&mut self, wait: i64, view: &ExecutionView, stream: Option<StreamRead>) -> Vec<Event> {
+        self.now += wait;
+        let reading =
+            Reading { id: &self.id, label: None, observed_at: time(self.now), previous_observed_at: Some(Time::EPOCH) };
+        // What a restart reads back is the same.
+        let stored = serde_json::to_string(&self.memory).unwrap();
+        assert!(!stored.contains("PRIVATE"), "{stored}");
+        let old: Memory = serde_json::from_str(&stored).unwrap();
+        assert_eq!(old, self.memory);
+        match diff(&old, view, &reading, stream) {
+            Diff::Same { memory } => {
+                self.memory = memory;
+                vec![]
+            }
+            Diff::Changed { memory, told } => {
+                self.memory = memory;
+                told.into_iter().map(|told| told.event).collect()
+            }
+            Diff::Stale { memory, contradicts } => {
+                assert_eq!(memory.stream, old.stream, "a stale read consumes nothing ({contradicts})");
+                self.memory = memory;
+                vec![]
+            }
+        }
+    }
+
+    /// Two seconds later, with these events new in the stream. Gives `type step entry-less from→to @seconds #seq`.
+    fn read(&mut self, shown: &str, events: &[&str]) -> Vec<String> {
+        self.read_later(2_000, shown, events)
+    }
+
+    fn read_later(&mut self, wait: i64, shown: &str, events: &[&str]) -> Vec<String> {
+        let events: Vec<EngineEvent> = events.iter().map(|text| event(text)).collect();
+        self.cursor = events.last().map_or(self.cursor, |last| last.seq);
+        let stream = StreamRead { events, cursor: self.cursor, complete: true };
+        lines(&self.read_after(wait, &view(shown), Some(stream)))
+    }
+
+    /// Without the stream.
+    fn read_alone(&mut self, shown: &str) -> Vec<String> {
+        lines(&self.read_after(2_000, &view(shown), None))
+    }
+
+    fn entries(&self, step: &str) -> u32 {
+        let step = self.memory.steps.iter().find(|known| &*known.step_id == step).unwrap();
+        step.entries.get(&crate::velt::model::StepStatus::Waiting).copied().unwrap_or(0)
+    }
+}
+
+fn lines(events: &[Event]) -> Vec<String> {
+    let line = |event: &Event| {
+        let step = event.data.step.as_ref().map(|step| format!(" {}", step.step_id)).unwrap_or_default();
+        let from = event.data.from.as_deref().unwrap_or("null");
+        let at = event.timestamp.as_millis();
+        // A read's own time is none of the engine's.
+        let at = if at >= READS_FROM { "read".to_owned() } else { (at / 1_000).to_string() };
+        let engine = event.data.engine.as_ref().map(|engine| format!(" #{}", engine.seq)).unwrap_or_default();
+        format!("{}{step} from {from} @{at}{engine}", event.kind)
+    };
+    events.iter().map(line).collect()
+}
+
+const NOTHING: [&str; 0] = [];
+
+#[test]
+fn a_step_that_waits_and_ends_between_two_reads_tells_both_with_the_engines_times() {
+    let mut story = Story::new();
+    assert_eq!(story.read("running", &["1 execution.dispatched"]), ["execution.running from null @0"]);
+    assert_eq!(
+        story.read("running a=completed b=running", &["3 a waiting", "5 a completed"]),
+        ["step.waiting a from null @3 #3", "step.completed a from waiting @5 #5", "step.running b from null @read",]
+    );
+    // A whole life between two reads.
+    assert_eq!(
+        story.read(
+            "completed a=completed b=completed c=failed",
+            &["6 b waiting", "7 c waiting", "8 b completed", "9 c failed", "10 execution.completed",]
+        ),
+        [
+            "step.waiting c from null @7 #7",
+            "step.failed c from waiting @9 #9",
+            "step.waiting b from running @read #6",
+            "step.completed b from waiting @read #8",
+            "execution.completed from running @10 #10",
+        ],
+        "never before the step's previous event, which the read dated"
+    );
+}
+
+#[test]
+fn a_wait_told_by_a_snapshot_is_not_told_again_by_the_stream() {
+    let mut story = Story::new();
+    story.read("running a=running", &["1 execution.dispatched"]);
+    assert_eq!(story.read_alone("running a=waiting"), ["step.waiting a from running @read"]);
+    assert_eq!(story.read("running a=waiting b=pending", &["3 a waiting"]), ["step.pending b from null @read"]);
+    assert_eq!(story.read("running a=completed b=pending", &["4 a completed"]).len(), 1);
+    // An end told by a snapshot is none of the stream's any more.
+    assert_eq!(story.read_alone("running a=completed b=failed").len(), 1);
+    assert_eq!(
+        story.read("completed a=completed b=failed", &["5 b waiting", "6 b failed", "7 execution.completed"]),
+        ["execution.completed from running @7 #7"]
+    );
+}
+
+#[test]
+fn what_is_ahead_of_the_snapshot_waits_for_one_that_confirms_it() {
+    let mut story = Story::new();
+    story.read("running a=running", &["1 execution.dispatched"]);
+    let ahead = ["3 a waiting", "4 a completed", "5 group.quorum-met", "6 b waiting", "7 execution.completed"];
+    assert_eq!(story.read("running a=running", &ahead), NOTHING);
+    assert!(unsettled(&story.memory));
+    assert_eq!(story.read("running a=waiting", &[]), ["step.waiting a from running @read #3"]);
+    assert_eq!(story.read_alone("running a=waiting"), NOTHING, "not even without the stream");
+    assert_eq!(
+        story.read("running a=completed b=waiting", &[]),
+        [
+            "group.quorum-met from null @5 #5",
+            "step.waiting b from null @6 #6",
+            "step.completed a from waiting @read #4",
+        ]
+    );
+    assert_eq!(
+        story.read("completed a=completed b=completed", &["8 b completed"]),
+        ["step.completed b from waiting @8 #8", "execution.completed from running @7 #7"]
+    );
+    assert!(story.memory.stream.as_ref().unwrap().held.is_empty());
+}
+
+#[test]
+fn a_wait_that_no_snapshot_shows_has_passed_after_a_while_or_when_the_step_has_moved_on() {
+    let mut story = Story::new();
+    story.read("running a=running", &["1 execution.dispatched"]);
+    assert_eq!(story.read("running a=running", &["3 a waiting"]), NOTHING, "the snapshot may be the older one");
+    assert_eq!(story.read("running a=running", &[]), NOTHING);
+    assert_eq!(
+        story.read_later(10_000, "running a=running", &[]),
+        ["step.waiting a from running @read #3", "step.running a from waiting @read"]
+    );
+    assert!(!unsettled(&story.memory));
+    assert_eq!(story.read("running a=running", &["5 a waiting"]), NOTHING);
+    assert_eq!(
+        story.read("running a=pending", &[]),
+        ["step.waiting a from running @read #5", "step.pending a from waiting @read"]
+    );
+    assert_eq!(story.entries("a"), 2);
+    story.read("running a=running", &[]);
+    assert_eq!(
+        story.read("running a=pending", &["7 a waiting"]),
+        ["step.waiting a from running @read #7", "step.pending a from waiting @read"],
+        "nobody waits again at once from there"
+    );
+}
+
+#[test]
+fn several_entries_between_two_reads_are_several_events_with_ids_of_their_own() {
+    let mut story = Story::new();
+    story.read("running a=pending", &["1 execution.dispatched"]);
+    let events = [event("3 a waiting"), event("5 a waiting"), event("8 a completed")];
+    let stream = StreamRead { events: events.into(), cursor: 8, complete: true };
+    let told = story.read_after(2_000, &view("running a=completed"), Some(stream));
+    assert_eq!(
+        lines(&told),
+        [
+            "step.waiting a from pending @read #3",
+            "step.waiting a from waiting @read #5",
+            "step.completed a from waiting @read #8"
+        ]
+    );
+    assert_ne!(told[0].id, told[1].id);
+}
+
+#[test]
+fn the_first_sight_gets_times_and_counts_and_no_history() {
+    let mut story = Story::new();
+    let first =
+        ["1 execution.dispatched", "2 a waiting", "3 a completed", "4 b waiting", "5 b waiting", "6 loop.exhausted"];
+    assert_eq!(
+        story.read("running a=completed b=waiting", &first),
+        ["execution.running from null @0", "step.completed a from null @3 #3", "step.waiting b from null @5 #5",]
+    );
+    assert_eq!((story.entries("a"), story.entries("b")), (1, 2));
+    assert_eq!(story.memory.stream.as_ref().unwrap().cursor, 6);
+    assert_eq!(story.read("running a=completed b=running", &[]), ["step.running b from waiting @read"]);
+    assert_eq!(story.read("running a=completed b=waiting", &["8 b waiting"]), ["step.waiting b from running @read #8"]);
+    assert_eq!(story.entries("b"), 3);
+}
+
+#[test]
+fn a_wait_from_before_the_watch_is_counted_and_one_after_the_first_snapshot_is_told() {
+    let mut before = Story::new();
+    assert_eq!(before.read("running a=running", &["3 a waiting"]).len(), 2);
+    assert_eq!(before.read_later(11_000, "running a=running", &[]), NOTHING);
+    assert_eq!(before.entries("a"), 1);
+    assert_eq!(before.read("running a=waiting", &["5 a waiting"]), ["step.waiting a from running @read #5"]);
+    assert_eq!(before.entries("a"), 2);
+
+    let mut after = Story::new();
+    assert_eq!(after.read("running a=pending", &["3 a waiting"]).len(), 2);
+    assert_eq!(after.read("running a=waiting", &[]), ["step.waiting a from pending @read #3"]);
+    assert_eq!(after.entries("a"), 1);
+}
+
+#[test]
+fn facts_that_only_the_engine_tells_have_its_scalars_and_ids_of_its_own() {
+    let mut story = Story::new();
+    story.read("running a=running", &["1 execution.dispatched", "2 loop.iteration-started"]);
+    let stream = StreamRead { events: vec![event("4 group.quorum-met")], cursor: 4, complete: true };
+    let told = story.read_after(2_000, &view("running a=running"), Some(stream));
+    let json = serde_json::to_value(&told[0]).unwrap();
+    assert_eq!(json["type"], "group.quorum-met");
+    assert_eq!(
+        json["data"]["engine"],
+        json!({"eventId": "e4", "seq": 4, "groupId": "g", "quorum": 2, "met": true, "note": null})
+    );
+    assert_eq!((&json["data"]["from"], &json["data"]["to"]), (&json!(null), &json!(null)));
+    assert!(json["data"].get("step").is_none());
+    // Another watcher, another time: the same id.
+    let mut other = Story::new();
+    other.read("running a=pending", &["1 execution.dispatched"]);
+    let stream = StreamRead { events: vec![event("4 group.quorum-met")], cursor: 4, complete: true };
+    let again = other.read_after(9_000, &view("running a=pending"), Some(stream));
+    assert_eq!(again[0].id, told[0].id);
+}
+
+#[test]
+fn another_end_than_the_snapshots_and_what_comes_after_the_end_is_not_told() {
+    let mut story = Story::new();
+    story.read("running a=running b=running", &["1 execution.dispatched"]);
+    assert_eq!(story.read("running a=completed b=running", &["3 a failed"]), ["step.completed a from running @read"]);
+    assert_eq!(story.read("running a=completed b=running", &["4 a waiting", "5 x waiting"]), NOTHING);
+    assert_eq!(
+        story.read("cancelled a=completed b=skipped", &["6 b failed", "7 execution.failed"]),
+        ["step.skipped b from running @read", "execution.cancelled from running @read"]
+    );
+}
+
+/// What an engine does: each moment one step moves on, by the documented lifecycle.
+#[derive(Debug, Clone)]
+struct Truth {
+    /// Each step's statuses with the moment from which on they hold.
+    steps: Vec<Vec<(usize, &'static str)>>,
+    moments: usize,
+}
+
+fn truth() -> impl Strategy<Value = Truth> {
+    prop::collection::vec((0_usize..3, 0_usize..8), 1..40).prop_map(|moves| {
+        let mut steps: Vec<Vec<(usize, &'static str)>> = vec![vec![]; 3];
+        let moments = moves.len();
+        for (moment, (step, choice)) in (1..).zip(moves) {
+            let has_waited = steps[step].iter().any(|(_, status)| *status == "waiting");
+            let next: &[&str] = match steps[step].last().map(|(_, status)| *status) {
+                None => &["pending", "running"],
+                Some("pending") => &["running"],
+                // A step that is first seen when it has waited, gone on and been retried looks like one that has yet to begin.
+                Some("running") if has_waited => &["waiting", "waiting", "completed", "failed"],
+                Some("running") => &["waiting", "waiting", "waiting", "completed", "pending", "failed"],
+                Some("waiting") => &["running", "running", "completed", "cancelled", "breached"],
+                _ => continue,
+            };
+            steps[step].push((moment, next[choice % next.len()]));
+        }
+        Truth { steps, moments }
+    })
+}
+
+impl Truth {
+    fn view(&self, at: usize, over: bool) -> String {
+        let mut text = if over { "completed" } else { "running" }.to_owned();
+        for (step, statuses) in self.steps.iter().enumerate() {
+            if let Some((_, status)) = statuses.iter().rev().find(|(moment, _)| *moment <= at) {
+                write!(text, " s{step}={status}").unwrap();
+            }
+        }
+        text
+    }
+
+    /// What the engine has recorded after `from`, up to `to`.
+    fn stream(&self, from: usize, to: usize) -> Vec<EngineEvent> {
+        let mut recorded: Vec<(usize, String)> = vec![];
+        for (step, statuses) in self.steps.iter().enumerate() {
+            for (moment, status) in statuses {
+                if *moment > from && *moment <= to && !matches!(*status, "pending" | "running") {
+                    recorded.push((*moment, format!("{moment} s{step} {status}")));
+                }
+            }
+        }
+        recorded.sort();
+        recorded.sort_by_key(|(moment, _)| *moment);
+        recorded.iter().map(|(_, text)| event(text)).collect()
+    }
+}
+
+/// What was told of each step, and of what the stream recorded, by number.
+#[derive(Default)]
+struct Heard {
+    statuses: Vec<Vec<String>>,
+    seqs: Vec<u64>,
+    ids: std::collections::HashSet<String>,
+    sequence: u64,
+}
+
+impl Heard {
+    fn hear(&mut self, events: &[Event]) -> Result<(), TestCaseError> {
+        self.statuses.resize(3, vec![]);
+        for event in events {
+            prop_assert!(
+                self.ids.insert(event.id.to_string()),
+                "an id twice: {:?}",
+                lines(std::slice::from_ref(event))
+            );
+            self.sequence += 1;
+            prop_assert_eq!(event.data.sequence, self.sequence);
+            self.seqs.extend(event.data.engine.as_ref().map(|engine| engine.seq));
+            if let Some(step) = &event.data.step {
+                let nth: usize = step.step_id[1..].parse().unwrap();
+                let to = event.data.to.as_deref().unwrap().to_owned();
+                let from = event.data.from.as_deref().map(str::to_owned);
+                prop_assert_eq!(from.as_ref(), self.statuses[nth].last(), "it goes on from where it stood");
+                self.statuses[nth].push(to);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_within(told: &[String], truth: &[(usize, &str)]) -> bool {
+    let mut truth = truth.iter();
+    told.iter().all(|status| truth.any(|(_, was)| was == status))
+}
+
+proptest! {
+    /// The stream is read after each snapshot and is at least as new: nothing it recorded since the first sight is missing, and
+    /// nothing is told that did not happen. One change newer at most: a step that was retried and waits again in the milliseconds
+    /// between a snapshot and its stream would be told in the wrong order, and nothing in the answers tells the two apart.
+    #[test]
+    fn nothing_is_missed_and_nothing_invented(
+        truth in truth(),
+        reads in prop::collection::vec((0_usize..6, 0_usize..2, 0_i64..14_000), 1..20),
+    ) {
+        let mut story = Story::new();
+        let mut heard = Heard::default();
+        let (mut shown, mut streamed) = (0, 0);
+        let first = story.read_after(2_000, &view(&truth.view(0, false)), Some(StreamRead { complete: true, ..StreamRead::default() }));
+        heard.hear(&first)?;
+        for (by, ahead, wait) in reads {
+            shown = (shown + by).max(streamed).min(truth.moments);
+            let to = (shown + ahead).min(truth.moments);
+            let stream = StreamRead { events: truth.stream(streamed, to), cursor: to as u64, complete: true };
+            streamed = to;
+            heard.hear(&story.read_after(1 + wait, &view(&truth.view(shown, false)), Some(stream)))?;
+            for (step, told) in heard.statuses.iter().enumerate() {
+                prop_assert!(is_within(told, &truth.steps[step]), "step {} told {:?} of {:?}", step, told, truth.steps[step]);
+                let now = truth.steps[step].iter().rev().find(|(moment, _)| *moment <= shown);
+                prop_assert_eq!(told.last().map(|told| &**told), now.map(|(_, status)| *status));
+            }
+        }
+        let stream = StreamRead { events: truth.stream(streamed, truth.moments), cursor: u64::MAX, complete: true };
+        heard.hear(&story.read_after(2_000, &view(&truth.view(truth.moments, true)), Some(stream)))?;
+        let recorded: Vec<u64> = truth.stream(0, truth.moments).iter().map(|event| event.seq).collect();
+        let mut told = heard.seqs.clone();
+        told.sort_unstable();
+        prop_assert_eq!(told, recorded, "each that the stream recorded, once");
+    }
+
+    /// Whatever lags, fails or contradicts: numbers without gaps, no id twice, no step that is told beyond its end, and what was told
+    /// last of a step is what the last snapshot showed.
+    #[test]
+    fn a_stream_that_lags_or_fails_does_no_harm(
+        truth in truth(),
+        reads in prop::collection::vec((0_usize..6, -4_i32..4, 0_i64..14_000, 0_u8..4), 1..20),
+    ) {
+        let mut story = Story::new();
+        let mut heard = Heard::default();
+        let (mut shown, mut streamed) = (0, 0);
+        for (by, ahead, wait, fails) in reads {
+            shown = (shown + by).min(truth.moments);
+            let to = shown.saturating_add_signed(ahead as isize).clamp(streamed, truth.moments.max(streamed));
+            let stream = (fails > 0).then(|| {
+                let events = truth.stream(streamed, to);
+                streamed = to;
+                StreamRead { events, cursor: to as u64, complete: fails > 1 }
+            });
+            heard.hear(&story.read_after(1 + wait, &view(&truth.view(shown, false)), stream))?;
+            for (step, told) in heard.statuses.iter().enumerate() {
+                let now = truth.steps[step].iter().rev().find(|(moment, _)| *moment <= shown);
+                prop_assert_eq!(told.last().map(|told| &**told), now.map(|(_, status)| *status));
+                let ended = told.iter().position(|status| !matches!(&**status, "pending" | "running" | "waiting"));
+                prop_assert!(ended.is_none_or(|at| at + 1 == told.len()), "step {} told {:?}", step, told);
+            }
+        }
+    }
+}
