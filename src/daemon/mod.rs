@@ -31,7 +31,7 @@ use self::{
     list::{Lister, mode},
     outlook::Asker,
     parts::{settings, world},
-    picture::Picture,
+    picture::{Changes, Picture},
     sinks::Stream,
     socket::Socket,
     window::Window,
@@ -164,8 +164,14 @@ pub async fn run(order: Order, store: SqliteStore, terminal: Option<Terminal>) -
     let clock = Clock::system();
     let listener = window::listen(&order)?;
     let meters = window::meters(&order, &clock);
-    let (handle, thread) = Handle::spawn_seen(store, meters.as_ref().map(Meters::witness))?;
-    let parts = Parts { handle, clock, meters, listener, terminal };
+    let canvas = terminal.map(|terminal| (terminal, Changes::default()));
+    let witness = meters.as_ref().map(Meters::witness);
+    let witness = match &canvas {
+        Some((_, changes)) => Some(changes.witness(witness)),
+        None => witness,
+    };
+    let (handle, thread) = Handle::spawn_seen(store, witness)?;
+    let parts = Parts { handle, clock, meters, listener, canvas };
     let exit = life(order, parts, signals).await;
     // With the last handle gone the thread closes the state: the log goes into the file, and the file alone is the whole state.
     let closed = tokio::task::spawn_blocking(move || thread.join());
@@ -182,13 +188,13 @@ struct Parts {
     /// `None` where nobody will ask.
     meters: Option<Arc<Meters>>,
     listener: Option<Listener>,
-    /// Where the live view is drawn, if there is one.
-    terminal: Option<Terminal>,
+    /// Where the live view is drawn, if there is one, and what it has to draw anew.
+    canvas: Option<(Terminal, Changes)>,
 }
 
 /// From the first look at the list to the exit code.
 async fn life(order: Order, parts: Parts, signals: Signals) -> Result<Exit, Failure> {
-    let Parts { handle, clock, meters, listener, terminal } = parts;
+    let Parts { handle, clock, meters, listener, canvas } = parts;
     // A service waits for a full disk to have room again; a pass has an end.
     let handle = if order.mode == Mode::Once { handle.impatient(ONCE_INSISTS) } else { handle };
     let mut lister = Lister::new(&order.ids, &order.loaded.config);
@@ -208,7 +214,7 @@ async fn life(order: Order, parts: Parts, signals: Signals) -> Result<Exit, Fail
     tell(&commands, Command::List(entries)).await;
 
     let (notices, told) = mpsc::channel(16);
-    let stream = Stream::on(terminal.clone());
+    let stream = Stream::on(canvas.as_ref().map(|(terminal, _)| terminal.clone()));
     let specs = sinks::specs(&order.loaded.config, &order.environment, &stream, &clock)?;
     let heart = heart(&order, &commands, &handle);
     // One pass delivers when it has read: see `deliver_once`.
@@ -217,7 +223,8 @@ async fn life(order: Order, parts: Parts, signals: Signals) -> Result<Exit, Fail
     let look = window::Look { commands: &commands, store: &handle, started: &is_started, clock: &clock };
     let window = Window::open(&order, meters, listener, dispatcher.as_ref(), &look)?;
     let asker = dispatcher.as_ref().map(|dispatcher| Asker::new(commands.clone(), dispatcher.summaries(), &clock));
-    let picture = terminal.zip(asker.clone()).map(|(terminal, asker)| Picture::start(terminal, asker, handle.clone()));
+    let picture = canvas.zip(asker.clone());
+    let picture = picture.map(|((on, changes), asker)| Picture::start(on, asker, handle.clone(), changes));
     let socket = asker.and_then(|asker| Socket::beside(&order.loaded.config.state.path, asker));
     let daemon = Daemon {
         _socket: socket,

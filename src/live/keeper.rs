@@ -1,42 +1,55 @@
 //! Keeps the terminal as it was found and gives it back: at the end, in a panic, before a stop. Whoever comes first does it, once.
+//!
+//! A terminal can be held (Ctrl-S, a connection that hangs): then whoever writes to it waits, for ever if need be. So only the thread that
+//! draws ever waits for it; who gives it back looks first whether it takes something, for a moment.
 
 use std::{
     fs::File,
     io::{self, Write},
-    os::fd::AsFd,
     sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr},
+};
 
 /// Where a terminal doesn't say how large it is.
 const USUAL: (usize, usize) = (80, 24);
+/// A terminal that others have made non-blocking is asked again after this.
+const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(20);
+/// Nobody waits longer for a terminal that is held.
+pub(super) const LEAVE_WITHIN: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct Keeper {
-    /// A descriptor of our own, without the buffer that std puts before it.
+    /// The terminal, without the buffer that std puts before it.
     out: File,
-    /// Lines of the picture, with the cursor on the first.
-    lines: AtomicUsize,
+    screen: Mutex<Written>,
     over: AtomicBool,
-    /// Standard input's settings, while ours are in force.
+    /// Its settings, while ours are in force.
     found: Mutex<Option<Termios>>,
 }
 
-impl Keeper {
-    pub(super) fn new() -> io::Result<Self> {
-        let out = io::stdout().as_fd().try_clone_to_owned()?;
-        let keeper =
-            Self { out: out.into(), lines: AtomicUsize::new(0), over: AtomicBool::new(false), found: Mutex::new(None) };
-        keeper.enter();
-        Ok(keeper)
-    }
+/// What is on the screen.
+#[derive(Debug, Default)]
+struct Written {
+    /// Lines of the picture, with the cursor on the first.
+    lines: usize,
+}
 
-    pub(super) fn stream(&self) -> io::Result<File> {
-        self.out.try_clone()
+impl Keeper {
+    /// Takes over the terminal that `out` is.
+    pub(super) fn new(out: File) -> Self {
+        let (screen, over, found) = Default::default();
+        let keeper = Self { out, screen, over, found };
+        keeper.enter();
+        keeper
     }
 
     /// Columns and lines.
@@ -59,48 +72,95 @@ impl Keeper {
             return;
         }
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let stdin = io::stdin();
         if found.is_some() {
             return;
         }
-        let Ok(settings) = tcgetattr(&stdin) else { return };
+        let Ok(settings) = tcgetattr(&self.out) else { return };
         let mut ours = settings.clone();
         ours.local_modes.remove(LocalModes::ECHO);
-        if tcsetattr(&stdin, OptionalActions::Now, &ours).is_ok() {
+        if tcsetattr(&self.out, OptionalActions::Now, &ours).is_ok() {
             *found = Some(settings);
         }
     }
 
-    /// Gives the terminal back for a while.
+    /// Gives the terminal's settings back for a while.
     pub(super) fn pause(&self) {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(found) = found.filter(|_| self.is_in_foreground()) {
             // If it can't be set, it can't be helped: there is nobody to tell.
-            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &found);
+            let _ = tcsetattr(&self.out, OptionalActions::Now, &found);
         }
-    }
-
-    pub(super) fn drawn(&self, lines: usize) {
-        self.lines.store(lines, Ordering::SeqCst);
     }
 
     pub(super) fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// Gives the terminal back: what comes next stands below the picture, the cursor is seen, and what is typed too.
+    /// Writes `frame`, after which the picture has `lines` lines; where the terminal has been left, `plain` instead. It waits for as long
+    /// as the terminal takes nothing.
+    pub(super) fn write(&self, frame: &[u8], lines: usize, plain: &[u8]) -> io::Result<()> {
+        let mut screen = self.screen.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_over() {
+            return self.put(plain);
+        }
+        // Before: a part of it may get through.
+        screen.lines = lines;
+        self.put(frame)
+    }
+
+    fn put(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match (&self.out).write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(WOULD_BLOCK_PAUSE),
+                // It is gone, and whoever looked at it too.
+                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the terminal back: what comes next stands below the picture, the cursor is seen, and what is typed too. Of a terminal that is
+    /// held, only its settings.
     pub(super) fn leave(&self) {
         if self.over.swap(true, Ordering::SeqCst) {
             return;
         }
-        let lines = self.lines.swap(0, Ordering::SeqCst);
-        let below = match lines {
-            0 => "\r".to_owned(),
-            1 => "\r\n".to_owned(),
-            lines => format!("\x1b[{}B\r\n", lines - 1),
-        };
-        let _ = (&self.out).write_all(format!("{below}\x1b[?7h\x1b[?25h\x1b[?2026l").as_bytes());
+        if let Some(mut screen) = self.screen_within(LEAVE_WITHIN)
+            && self.takes_something()
+        {
+            let below = match std::mem::take(&mut screen.lines) {
+                0 => "\r".to_owned(),
+                1 => "\r\n".to_owned(),
+                lines => format!("\x1b[{}B\r\n", lines - 1),
+            };
+            let _ = self.put(format!("\x1b[0m{below}\x1b[J\x1b[?7h\x1b[?25h\x1b[?2026l").as_bytes());
+        }
         self.pause();
+    }
+
+    /// `None` where somebody has been writing to it all that time.
+    fn screen_within(&self, patience: Duration) -> Option<MutexGuard<'_, Written>> {
+        let until = Instant::now() + patience;
+        loop {
+            match self.screen.try_lock() {
+                Ok(screen) => return Some(screen),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() >= until => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+
+    fn takes_something(&self) -> bool {
+        let patience = Timespec::try_from(LEAVE_WITHIN).ok();
+        let mut asked = [PollFd::new(&self.out, PollFlags::OUT)];
+        poll(&mut asked, patience.as_ref()).is_ok_and(|ready| ready > 0)
     }
 }
 

@@ -3,19 +3,25 @@
 //! It is one way to look at the same flow. Events reach it as they reach any stream, after their commit; what it draws below them comes
 //! from the state and from what the watch says of itself. It changes neither, and when it is gone everything it told stays on the screen.
 
+mod foot;
 mod glyphs;
 mod keeper;
 mod line;
 mod render;
+mod rows;
 mod scene;
 mod terminal;
 mod tree;
 
 use std::{
+    fs::File,
     io::{self, IsTerminal},
-    os::unix::fs::MetadataExt,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
     panic,
-    sync::{Arc, mpsc},
+    sync::Arc,
     thread,
 };
 
@@ -27,13 +33,10 @@ use signal_hook::{
 
 pub use glyphs::Glyphs;
 pub use render::{Canvas, render};
-pub use scene::{Scene, Shown};
+pub use scene::{Phase, Rank, Rest, Scene, Shown, waits_for_a_person};
 pub use terminal::{Style, Terminal};
 
-use self::{
-    keeper::Keeper,
-    terminal::{Job, LEAVE_WITHIN},
-};
+use self::{keeper::Keeper, terminal::Job};
 use crate::{
     clock::Clock,
     config::{self, Config, SinkKind, StdoutFormat, secret::Environment},
@@ -73,33 +76,32 @@ pub fn open(config: &Config, environment: &Environment, logs: &Way) -> io::Resul
 }
 
 fn take_over(environment: &Environment) -> io::Result<Terminal> {
-    let keeper = Arc::new(Keeper::new()?);
-    let terminal = Terminal::start(Arc::clone(&keeper), style(environment), Clock::system())?;
+    let keeper = Arc::new(Keeper::new(io::stdout().as_fd().try_clone_to_owned()?.into()));
+    let terminal = Terminal::start(Arc::clone(&keeper), style(environment), Clock::system(), render)?;
     let before = panic::take_hook();
-    let (jobs, leaving) = (terminal.jobs(), Arc::clone(&keeper));
+    let leaving = Arc::clone(&keeper);
     panic::set_hook(Box::new(move |what| {
         // Before it is told: it would be written into the picture.
         leaving.leave();
         before(what);
     }));
+    let desk = terminal.desk();
     let mut signals = Signals::new([SIGWINCH, SIGTSTP, SIGCONT, SIGQUIT])?;
     thread::Builder::new().name("terminal-signals".into()).spawn(move || {
         for signal in signals.forever() {
             match signal {
                 SIGTSTP => {
-                    let (done, is_done) = mpsc::sync_channel(1);
-                    if jobs.try_send(Job::Suspend(done)).is_ok() {
-                        let _ = is_done.recv_timeout(LEAVE_WITHIN);
-                    }
+                    desk.insist(Job::Suspend);
                     keeper.pause();
                     let _ = emulate_default_handler(SIGTSTP);
-                    let _ = jobs.try_send(Job::Look);
+                    desk.resume();
                 }
                 SIGQUIT => {
                     keeper.leave();
                     let _ = emulate_default_handler(SIGQUIT);
                 }
-                _ => drop(jobs.try_send(Job::Look)),
+                SIGCONT => desk.resume(),
+                _ => desk.look(),
             }
         }
     })?;
@@ -108,9 +110,8 @@ fn take_over(environment: &Environment) -> io::Result<Terminal> {
 
 /// Whether what is logged would be written into the picture.
 fn shares_terminal() -> bool {
-    use std::os::fd::AsFd;
-    let device = |fd: std::os::fd::BorrowedFd<'_>| {
-        let file = std::fs::File::from(fd.try_clone_to_owned().ok()?);
+    let device = |fd: BorrowedFd<'_>| {
+        let file = File::from(fd.try_clone_to_owned().ok()?);
         file.metadata().ok().map(|found| found.rdev())
     };
     io::stderr().is_terminal() && device(io::stderr().as_fd()) == device(io::stdout().as_fd())

@@ -1,9 +1,11 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{super::scene::*, *};
 use crate::{
-    store::Memory,
+    deliver::{SinkState, SinkSummary},
+    plain,
+    store::{Memory, Outcome, Standing},
     watch::{
         fleet::Tally,
         outlook::{Ailment, Polling, Prospect, Refused, Unanswered},
@@ -109,7 +111,7 @@ fn polling() -> Polling {
 }
 
 fn scene(executions: Vec<Shown>) -> Scene {
-    Scene { executions, left_out: 0, polling: Some(polling()), sinks: vec![], stopped: false }
+    Scene { executions, polling: Some(polling()), ..Scene::default() }
 }
 
 fn now() -> Time {
@@ -158,6 +160,74 @@ fn what_is_over_is_folded_first_and_who_waits_is_the_last_to_go() {
 }
 
 #[test]
+fn of_five_hundred_those_that_matter_are_shown_and_the_others_counted() {
+    let mut executions: Vec<Shown> = (0..100)
+        .map(|n| shown(&format!("exec_{n}"), None, Standing::Watching, memory("running", &[])))
+        .collect();
+    executions[97] = approval();
+    executions[98] = failed();
+    executions[99].prospect.trouble = Some(Ailment { what: "503".into(), since: at(40 * MINUTE), attempts: 5 });
+    let mut scene = scene(executions);
+    scene.rest = Rest::unknown(390);
+    (0..9).for_each(|_| scene.rest.add(Rank::Over));
+    scene.rest.add(Rank::Waits);
+    let text = drawn(&scene, 120, 6);
+    let lines: Vec<_> = text.trim().lines().collect();
+    assert!(lines[0].contains("exec_0"), "{text}");
+    assert!(lines[1].contains("exec_1"), "{text}");
+    assert!(lines[2].contains("Q2 launch copy") && lines[2].contains("human-legal waits for 38m · 2/3"), "{text}");
+    assert!(lines[3].contains("exec_99") && lines[3].contains("can't be read for 2m, attempt 5: 503"), "{text}");
+    assert_eq!(lines[4], "… 496 more: 1 waiting for a person, 95 under way, 1 failed, 9 over");
+    assert_eq!(lines.len(), 6);
+}
+
+fn sink(name: &str, state: SinkState, failing: Option<i64>) -> SinkSummary {
+    SinkSummary {
+        name: name.into(),
+        state,
+        pending: 3,
+        in_flight: 0,
+        failing_since: failing.map(|minutes| at(minutes * MINUTE)),
+        failed_attempts: 4,
+        last_answer: failing.map(|_| "503 Service Unavailable".into()),
+        next_attempt_at: failing.map(|_| at(42 * MINUTE + 7_000)),
+        accepted: 0,
+        delivered: 0,
+        not_accepted: 4,
+        failures: crate::deliver::Failures::default(),
+        dead: 0,
+        attempted_not_accepted: true,
+    }
+}
+
+#[test]
+fn sinks_that_take_nothing_stand_below_with_since_when_and_what_happens_next() {
+    let mut scene = scene(vec![approval()]);
+    scene.sinks = vec![
+        sink("stdout", SinkState::Idle, None),
+        sink("approvals", SinkState::Working, Some(39)),
+        sink("audit", SinkState::Stopped, None),
+    ];
+    let foot = |scene: &Scene, height| -> Vec<String> {
+        let text = drawn(scene, 120, height);
+        let lines = text.trim().lines().map(ToOwned::to_owned);
+        lines.skip_while(|line| !line.starts_with("next look")).skip(1).collect()
+    };
+    assert_eq!(
+        foot(&scene, 40),
+        [
+            "sink approvals takes nothing for 3m, attempt 4, next in 7s: 503 Service Unavailable",
+            "sink audit is stopped: its receiver said that it is gone",
+        ]
+    );
+    assert_eq!(foot(&scene, 8), ["2 sinks in trouble"]);
+    assert!(foot(&scene, 4).is_empty());
+    scene.sinks.extend(["a", "b"].map(|name| sink(name, SinkState::Working, Some(41))));
+    assert_eq!(foot(&scene, 40).len(), 3);
+    assert_eq!(foot(&scene, 40)[2], "and 2 more sinks in trouble");
+}
+
+#[test]
 fn how_the_watching_goes_stands_below() {
     let foot = |change: &dyn Fn(&mut Scene)| {
         let mut scene = scene(vec![approval()]);
@@ -171,7 +241,6 @@ fn how_the_watching_goes_stands_below() {
         (foot(&|scene| scene.polling = None), "beginning"),
         (foot(&|scene| scene.executions[0].prospect.looking = true), "looking · 2 watched · 1 ended"),
         (foot(&|scene| scene.executions[0].prospect.next_look_at = Some(at(0))), "next look now · 2 watched · 1 ended"),
-        (foot(&|scene| scene.left_out = 70), "next look in 12s · 2 watched · 1 ended · 70 not shown"),
         (
             polling(&|polling| {
                 polling.unanswered =
@@ -189,11 +258,11 @@ fn how_the_watching_goes_stands_below() {
             }),
             "credentials refused for 2m, tried again in 5s · 2 watched · 1 ended",
         ),
-        (polling(&|polling| polling.executions = Tally { completed: 1, ..Tally::default() }), "next look in 12s"),
+        (polling(&|polling| polling.executions = Tally { completed: 1, ..Tally::default() }), "everything is over"),
     ] {
         assert_eq!(found, expected);
     }
-    assert_eq!(foot(&|scene| scene.stopped = true), "not watched any more");
+    assert_eq!(foot(&|scene| scene.phase = Phase::Over), "not watched any more");
     let mut over = scene(vec![failed()]);
     over.polling.as_mut().unwrap().executions = Tally { failed: 1, ..Tally::default() };
     assert_eq!(drawn(&over, 80, 1).trim(), "everything is over");

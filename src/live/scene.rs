@@ -1,12 +1,12 @@
 //! What the picture is of: executions as last remembered, and how the watching of them goes. Plain facts, put together elsewhere.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::tree::{Tree, grow};
 use crate::{
     clock::Time,
     deliver::SinkSummary,
-    store::{Memory, Standing, memory::RememberedStep},
+    store::{Memory, Outcome, Standing, memory::RememberedStep},
     velt::model::StepStatus,
     watch::outlook::{Polling, Prospect},
 };
@@ -15,13 +15,75 @@ use crate::{
 pub struct Scene {
     /// In the order of their list.
     pub executions: Vec<Shown>,
-    /// Watched, and for want of room not even looked up.
-    pub left_out: usize,
+    /// Those that no screen has room for.
+    pub rest: Rest,
     /// `None` until the watcher has said something.
     pub polling: Option<Polling>,
     pub sinks: Vec<SinkSummary>,
+    pub phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Phase {
+    #[default]
+    Watching,
+    /// Nobody is polled any more; what is due is delivered.
+    Closing,
     /// The picture is the last one.
-    pub stopped: bool,
+    Over,
+}
+
+/// How much an execution wants to be seen, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    Over,
+    /// It failed, or was given up.
+    Lost,
+    UnderWay,
+    /// It can't be read at present.
+    Unread,
+    /// A person is waited for.
+    Waits,
+}
+
+impl Rank {
+    pub const ALL: [Self; 5] = [Self::Waits, Self::Unread, Self::UnderWay, Self::Lost, Self::Over];
+
+    pub fn of(prospect: &Prospect, waits_for_a_person: bool) -> Self {
+        match prospect.standing {
+            Standing::Ended(Outcome::Failed) | Standing::Abandoned(_) => Self::Lost,
+            Standing::Ended(Outcome::Completed | Outcome::Cancelled) => Self::Over,
+            Standing::Watching if waits_for_a_person => Self::Waits,
+            Standing::Watching if prospect.trouble.is_some() => Self::Unread,
+            Standing::Watching => Self::UnderWay,
+        }
+    }
+}
+
+/// How many of each rank.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rest {
+    counts: [usize; Rank::ALL.len()],
+    /// Of those beyond them nothing is known here but that they are there.
+    unknown: usize,
+}
+
+impl Rest {
+    pub fn unknown(unknown: usize) -> Self {
+        Self { unknown, ..Self::default() }
+    }
+
+    pub fn add(&mut self, rank: Rank) {
+        self.counts[rank as usize] += 1;
+    }
+
+    pub fn of(&self, rank: Rank) -> usize {
+        self.counts[rank as usize]
+    }
+
+    pub fn total(&self) -> usize {
+        self.counts.iter().sum::<usize>() + self.unknown
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -42,53 +104,35 @@ impl Shown {
         Self { prospect, ..self.clone() }
     }
 
-    /// What people call it: its label, else its definition and what tells one run of it from another.
-    pub fn name(&self) -> String {
-        if let Some(label) = self.prospect.label.as_deref().filter(|label| !label.trim().is_empty()) {
-            return label.to_owned();
-        }
-        let id = self.prospect.execution_id.as_str();
-        match self.memory.execution.as_ref().and_then(|execution| execution.definition_id.as_deref()) {
-            Some(definition) => format!("{definition} · {id}"),
-            None => id.to_owned(),
-        }
-    }
-
     pub fn is_over(&self) -> bool {
         self.prospect.standing != Standing::Watching
     }
 
-    /// How much it wants to be seen; the highest first.
-    pub fn weight(&self) -> u8 {
-        let waits = self.memory.steps.iter().any(|step| is_human(step) && step.status == StepStatus::Waiting);
-        match (self.is_over(), waits, self.prospect.trouble.is_some()) {
-            (false, true, _) => 3,
-            (false, false, true) => 2,
-            (false, false, false) => 1,
-            (true, ..) => 0,
-        }
+    pub fn rank(&self) -> Rank {
+        Rank::of(&self.prospect, self.memory.steps.iter().any(waits_for_a_person))
     }
 }
 
-pub(super) fn is_human(step: &RememberedStep) -> bool {
-    step.node_type.as_deref() == Some("human")
+/// Agents and webhooks wait for themselves. What is not known to be a machine may be a person.
+pub fn waits_for_a_person(step: &RememberedStep) -> bool {
+    step.status == StepStatus::Waiting
+        && !matches!(step.node_type.as_deref(), Some("agent" | "webhook" | "notification"))
 }
 
 /// Since when a step is in its status, or from when to when it lasted; nothing where nobody knows.
-pub(super) fn lasted(step: &RememberedStep, now: Time) -> Option<std::time::Duration> {
-    let began = step.started_at.unwrap_or(step.told_at);
+pub(super) fn lasted(step: &RememberedStep, now: Time) -> Option<Duration> {
     match &step.status {
         StepStatus::Pending | StepStatus::Skipped => None,
-        StepStatus::Waiting => Some(now.since(since(step))),
+        StepStatus::Waiting => Some(now.since(waits_since(step))),
         status if status.is_terminal() => {
             step.started_at.map(|began| step.completed_at.unwrap_or(step.told_at).since(began))
         }
-        _ => Some(now.since(began)),
+        _ => Some(now.since(step.started_at.unwrap_or(step.told_at))),
     }
 }
 
 /// Since when a step waits: when it was seen to begin, or since it began where it was found waiting.
-fn since(step: &RememberedStep) -> Time {
+fn waits_since(step: &RememberedStep) -> Time {
     let was_found = step.entries.len() == 1 && step.entries.get(&StepStatus::Waiting) == Some(&1);
     step.started_at.filter(|at| was_found && *at <= step.told_at).unwrap_or(step.told_at)
 }

@@ -5,11 +5,11 @@
 //! there, above the new picture, and scrolls by as if there were none.
 
 use std::{
-    fs::File,
-    io::{self, Write},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{self, RecvTimeoutError, SyncSender, TrySendError},
     },
     thread,
@@ -21,23 +21,22 @@ use tokio::sync::oneshot;
 
 use super::{
     glyphs::Glyphs,
-    keeper::Keeper,
-    render::{Canvas, render},
-    scene::Scene,
+    keeper::{Keeper, LEAVE_WITHIN},
+    line::Line,
+    render::Canvas,
+    scene::{Phase, Scene},
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, Time},
     deliver::{Press, Printed},
 };
 
-/// So much may wait to be written. A terminal that is held (Ctrl-S) takes nothing: more logs are left out then, and counted.
-const QUEUE: usize = 256;
+/// So many log lines may wait for a terminal that is held (Ctrl-S). Others are left out then, and counted.
+const LOGS: usize = 256;
+/// Room for all else that may wait: a batch of events, a look, an end.
+const OTHERS: usize = 16;
 /// Times move on.
 const EVERY: Duration = Duration::from_secs(1);
-/// Nobody waits longer for the terminal to be left well.
-pub(super) const LEAVE_WITHIN: Duration = Duration::from_millis(500);
-/// A terminal that others have made non-blocking is asked again after this.
-const WOULD_BLOCK_PAUSE: Duration = Duration::from_millis(20);
 /// The events stay in sight above the picture.
 const EVENTS_IN_SIGHT: usize = 3;
 
@@ -47,11 +46,12 @@ pub(super) enum Job {
         answer: oneshot::Sender<Printed>,
     },
     Log(Vec<u8>),
-    Show(Box<Scene>),
-    /// Its size may be another, or it is ours again.
+    /// The scene or the terminal's size may be another.
     Look,
-    /// Takes the picture away until it is looked at again.
+    /// Takes the picture away until the process goes on.
     Suspend(SyncSender<()>),
+    /// The terminal may be ours again, and anything may be on it.
+    Resume,
     /// Draws for the last time.
     End(SyncSender<()>),
 }
@@ -63,11 +63,13 @@ pub struct Style {
     pub glyphs: Glyphs,
 }
 
+/// What draws.
+pub(super) type Render = fn(&Scene, Time, Canvas) -> Vec<Line>;
+
 /// A way to the terminal. When the last one is gone, the terminal is left.
 #[derive(Debug, Clone)]
 pub struct Terminal {
-    jobs: SyncSender<Job>,
-    missed: Arc<AtomicUsize>,
+    desk: Desk,
     tenure: Arc<Tenure>,
 }
 
@@ -81,66 +83,107 @@ impl Drop for Tenure {
     }
 }
 
+/// Where work for the thread is left. However long the terminal takes nothing, what waits there is bounded.
+#[derive(Debug, Clone)]
+pub(super) struct Desk {
+    jobs: SyncSender<Job>,
+    waiting: Arc<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    scene: Mutex<Option<Scene>>,
+    /// A look is among the jobs already.
+    look: AtomicBool,
+    logs: AtomicUsize,
+    missed: AtomicUsize,
+}
+
+impl Desk {
+    pub(super) fn look(&self) {
+        if !self.waiting.look.swap(true, Ordering::SeqCst) && self.jobs.try_send(Job::Look).is_err() {
+            self.waiting.look.store(false, Ordering::SeqCst);
+        }
+    }
+
+    pub(super) fn resume(&self) {
+        // Full of what will be drawn anyway.
+        let _ = self.jobs.try_send(Job::Resume);
+    }
+
+    /// Has something done and waits for it, but not for long.
+    pub(super) fn insist(&self, job: impl FnOnce(SyncSender<()>) -> Job) {
+        let (done, is_done) = mpsc::sync_channel(1);
+        if self.jobs.try_send(job(done)).is_ok() {
+            let _ = is_done.recv_timeout(LEAVE_WITHIN);
+        }
+    }
+
+    /// False where nobody takes it any more.
+    fn log(&self, line: &[u8]) -> bool {
+        let waiting = &self.waiting;
+        if waiting.logs.fetch_add(1, Ordering::SeqCst) < LOGS {
+            match self.jobs.try_send(Job::Log(line.to_vec())) {
+                Ok(()) => return true,
+                Err(TrySendError::Disconnected(_)) => return false,
+                Err(TrySendError::Full(_)) => {}
+            }
+        }
+        waiting.logs.fetch_sub(1, Ordering::SeqCst);
+        waiting.missed.fetch_add(1, Ordering::SeqCst);
+        true
+    }
+}
+
 impl Terminal {
-    pub(super) fn start(keeper: Arc<Keeper>, style: Style, clock: Clock) -> io::Result<Self> {
-        let (jobs, queue) = mpsc::sync_channel(QUEUE);
-        let missed = Arc::<AtomicUsize>::default();
+    pub(super) fn start(keeper: Arc<Keeper>, style: Style, clock: Clock, render: Render) -> io::Result<Self> {
+        let (jobs, queue) = mpsc::sync_channel(LOGS + OTHERS);
+        let waiting = Arc::<Waiting>::default();
         let mut screen = Screen {
-            out: keeper.stream()?,
             keeper: Arc::clone(&keeper),
             style,
             clock,
+            render,
             scene: Scene::default(),
             picture: vec![],
+            size: keeper.size(),
             hidden: false,
-            missed: Arc::clone(&missed),
+            waiting: Arc::clone(&waiting),
         };
         thread::Builder::new().name("terminal".into()).spawn(move || screen.run(&queue))?;
-        Ok(Self { jobs, missed, tenure: Arc::new(Tenure(keeper)) })
+        Ok(Self { desk: Desk { jobs, waiting }, tenure: Arc::new(Tenure(keeper)) })
     }
 
-    pub(super) fn jobs(&self) -> SyncSender<Job> {
-        self.jobs.clone()
+    pub(super) fn desk(&self) -> Desk {
+        self.desk.clone()
     }
 
-    /// The picture from now on. One that can't be drawn at once is as good as the next.
+    /// The picture from now on. One that can't be drawn before the next has come is left out.
     pub fn show(&self, scene: Scene) {
-        let _ = self.jobs.try_send(Job::Show(Box::new(scene)));
+        *self.desk.waiting.scene.lock().unwrap_or_else(PoisonError::into_inner) = Some(scene);
+        self.desk.look();
     }
 
     /// Writes a log line above the picture; false where the terminal has been left, and it has to go where it went before.
     pub(super) fn logger(&self) -> impl Fn(&[u8]) -> bool + Send + Sync + 'static {
         // None that keeps the terminal from being left: logs go on to the very end.
-        let (jobs, keeper, missed) = (self.jobs.clone(), Arc::clone(&self.tenure.0), Arc::clone(&self.missed));
-        move |line| {
-            if keeper.is_over() {
-                return false;
-            }
-            match jobs.try_send(Job::Log(line.to_vec())) {
-                Ok(()) => true,
-                Err(TrySendError::Full(_)) => {
-                    missed.fetch_add(1, Ordering::Relaxed);
-                    true
-                }
-                Err(TrySendError::Disconnected(_)) => false,
-            }
-        }
+        let (desk, keeper) = (self.desk.clone(), Arc::clone(&self.tenure.0));
+        move |line| !keeper.is_over() && desk.log(line)
     }
 
     /// Draws for the last time and leaves the terminal: the picture stays where it is, and what comes next stands below it.
     pub fn end(&self) {
-        let (done, is_done) = mpsc::sync_channel(1);
-        if self.jobs.try_send(Job::End(done)).is_ok() {
-            let _ = is_done.recv_timeout(LEAVE_WITHIN);
+        if !self.tenure.0.is_over() {
+            self.desk.insist(Job::End);
+            self.tenure.0.leave();
         }
-        self.tenure.0.leave();
     }
 }
 
 impl Press for Terminal {
     fn print(&self, lines: Vec<String>) -> BoxFuture<'_, Printed> {
         let (answer, answered) = oneshot::channel();
-        let sent = self.jobs.try_send(Job::Print { lines, answer });
+        let sent = self.desk.jobs.try_send(Job::Print { lines, answer });
         async move {
             match sent {
                 Ok(()) => answered.await.unwrap_or(Printed { whole: 0, error: Some(io::ErrorKind::Other) }),
@@ -154,15 +197,17 @@ impl Press for Terminal {
 
 /// What runs on the thread.
 struct Screen {
-    out: File,
     keeper: Arc<Keeper>,
     style: Style,
     clock: Clock,
+    render: Render,
     scene: Scene,
     /// As it is on the screen.
     picture: Vec<String>,
+    /// Of the terminal when that was drawn.
+    size: (usize, usize),
     hidden: bool,
-    missed: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
 }
 
 impl Screen {
@@ -174,7 +219,7 @@ impl Screen {
                 Err(RecvTimeoutError::Timeout) => {
                     tick = Instant::now() + EVERY;
                     // A terminal that can't be written now may be later; who prints is told.
-                    let _ = self.draw(b"", false);
+                    let _ = self.refresh();
                 }
                 Err(RecvTimeoutError::Disconnected) => return self.keeper.leave(),
             }
@@ -184,7 +229,7 @@ impl Screen {
     fn take(&mut self, job: Job) {
         match job {
             Job::Print { lines, answer } => {
-                let printed = match self.draw(lines.concat().as_bytes(), false) {
+                let printed = match self.put(&lines.concat()) {
                     Ok(()) => Printed { whole: lines.len(), error: None },
                     // How far they came is not known: repeating is allowed, losing is not.
                     Err(error) => Printed { whole: 0, error: Some(error.kind()) },
@@ -192,25 +237,34 @@ impl Screen {
                 // Nobody waits any more: it is printed all the same, and will be again.
                 let _ = answer.send(printed);
             }
-            Job::Log(line) => drop(self.draw(&line, false)),
-            Job::Show(scene) => {
-                self.scene = *scene;
-                let _ = self.draw(b"", false);
+            Job::Log(line) => {
+                self.waiting.logs.fetch_sub(1, Ordering::SeqCst);
+                let _ = self.put(&String::from_utf8_lossy(&line));
             }
             Job::Look => {
+                // Before the scene: one that comes now has a look of its own.
+                self.waiting.look.store(false, Ordering::SeqCst);
+                let scene = self.waiting.scene.lock().unwrap_or_else(PoisonError::into_inner).take();
+                self.scene = scene.unwrap_or_else(|| std::mem::take(&mut self.scene));
+                let _ = self.refresh();
+            }
+            Job::Resume => {
                 self.hidden = false;
                 self.keeper.enter();
-                let _ = self.draw(b"", true);
+                self.picture.clear();
+                let _ = self.refresh();
             }
             Job::Suspend(done) => {
                 self.hidden = true;
-                let _ = self.draw(b"", true);
+                let _ = self.refresh();
                 self.keeper.pause();
                 let _ = done.send(());
             }
             Job::End(done) => {
-                self.scene.stopped = true;
-                let _ = self.draw(b"", true);
+                let scene = self.waiting.scene.lock().unwrap_or_else(PoisonError::into_inner).take();
+                self.scene = scene.unwrap_or_else(|| std::mem::take(&mut self.scene));
+                self.scene.phase = Phase::Over;
+                let _ = self.refresh();
                 self.keeper.leave();
                 self.hidden = true;
                 let _ = done.send(());
@@ -218,65 +272,69 @@ impl Screen {
         }
     }
 
-    /// Writes `above` where it scrolls by, and the picture below it; `anew` also where nothing seems to have changed.
-    fn draw(&mut self, above: &[u8], anew: bool) -> io::Result<()> {
-        if self.keeper.is_over() {
-            return write(&mut self.out, above);
-        }
-        let picture = self.lines();
-        if above.is_empty() && picture == self.picture && !anew {
+    /// Draws where something looks different now.
+    fn refresh(&mut self) -> io::Result<()> {
+        let size = self.keeper.size();
+        let picture = self.draw(size);
+        // Another size may have moved what is on the screen.
+        let is_same = picture == self.picture && size == self.size;
+        if is_same && self.waiting.missed.load(Ordering::SeqCst) == 0 {
             return Ok(());
         }
-        let missed = self.missed.swap(0, Ordering::Relaxed);
-        let mut bytes: Vec<u8> = vec![];
-        // All at once where the terminal knows how; to the others it means nothing.
-        bytes.extend_from_slice(b"\x1b[?2026h\x1b[?25l\r\x1b[J");
-        bytes.extend_from_slice(above);
-        if missed > 0 {
-            bytes.extend_from_slice(format!("({missed} lines of the log were left out)\n").as_bytes());
-        }
-        // What a terminal takes for wider than we do is cut by it, and moves nothing.
-        bytes.extend_from_slice(b"\x1b[?7l");
-        bytes.extend_from_slice(picture.join("\r\n").as_bytes());
-        if picture.len() > 1 {
-            bytes.extend_from_slice(format!("\x1b[{}A", picture.len() - 1).as_bytes());
-        }
-        bytes.extend_from_slice(b"\r\x1b[?7h");
-        if picture.is_empty() {
-            bytes.extend_from_slice(b"\x1b[?25h");
-        }
-        bytes.extend_from_slice(b"\x1b[?2026l");
-        self.keeper.drawn(picture.len());
-        self.picture = picture;
-        write(&mut self.out, &bytes)
+        (self.picture, self.size) = (picture, size);
+        self.put("")
     }
 
-    fn lines(&self) -> Vec<String> {
+    /// Writes `above` where it scrolls by, and the picture as it was below it.
+    fn put(&mut self, above: &str) -> io::Result<()> {
+        let missed = self.waiting.missed.swap(0, Ordering::SeqCst);
+        let mut above = above.to_owned();
+        if missed > 0 {
+            above.push_str(&format!("({missed} lines of the log were left out: the terminal took nothing)\n"));
+        }
+        // All at once where the terminal knows how; to the others it means nothing.
+        let mut frame = "\x1b[?2026h\x1b[?25l\r".to_owned();
+        if !above.is_empty() {
+            frame.push_str("\x1b[J");
+            frame.push_str(&above);
+        }
+        // What a terminal takes for wider than we do is cut by it, and moves nothing.
+        frame.push_str("\x1b[?7l");
+        // Line by line over what was there: where a terminal shows what is half done, nothing flickers.
+        frame.push_str(&self.picture.join("\x1b[K\r\n"));
+        frame.push_str("\x1b[J");
+        if self.picture.len() > 1 {
+            frame.push_str(&format!("\x1b[{}A", self.picture.len() - 1));
+        }
+        frame.push_str("\r\x1b[?7h");
+        if self.picture.is_empty() {
+            frame.push_str("\x1b[?25h");
+        }
+        frame.push_str("\x1b[?2026l");
+        self.keeper.write(frame.as_bytes(), self.picture.len(), above.as_bytes())
+    }
+
+    fn draw(&self, (width, height): (usize, usize)) -> Vec<String> {
         // In the background the terminal is another's: what is told is told, and nothing drawn.
-        if self.hidden || !self.keeper.is_in_foreground() {
+        if self.hidden || self.keeper.is_over() || !self.keeper.is_in_foreground() {
             return vec![];
         }
-        let (width, height) = self.keeper.size();
         // A character in the last column makes some terminals go on in the next line.
         let canvas = Canvas {
             width: width.saturating_sub(1),
             height: height.saturating_sub(EVENTS_IN_SIGHT.min(height / 2).max(1)),
             glyphs: self.style.glyphs,
         };
-        let lines = render(&self.scene, self.clock.now(), canvas);
+        // OK because what panics only reads. What is told goes on without a picture.
+        let lines = catch_unwind(AssertUnwindSafe(|| (self.render)(&self.scene, self.clock.now(), canvas)));
+        let lines = lines.unwrap_or_else(|_| {
+            self.keeper.leave();
+            vec![]
+        });
         lines.iter().map(|line| line.write(self.style.colour)).collect()
     }
 }
 
-fn write(out: &mut File, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match out.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(WOULD_BLOCK_PAUSE),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
+#[cfg(test)]
+#[path = "terminal_tests.rs"]
+mod tests;
