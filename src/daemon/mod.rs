@@ -218,13 +218,13 @@ async fn life(order: Order, parts: Parts, signals: Signals) -> Result<Exit, Fail
     let specs = sinks::specs(&order.loaded.config, &order.environment, &stream, &clock)?;
     let heart = heart(&order, &commands, &handle);
     // One pass delivers when it has read: see `deliver_once`.
-    let dispatcher =
-        (order.mode != Mode::Once).then(|| Dispatcher::start(specs.clone(), handle.clone(), clock.clone(), notices));
+    let dispatcher = (order.mode != Mode::Once)
+        .then(|| Dispatcher::start(specs.clone(), handle.clone(), clock.clone(), notices.clone()));
     let look = window::Look { commands: &commands, store: &handle, started: &is_started, clock: &clock };
     let window = Window::open(&order, meters, listener, dispatcher.as_ref(), &look)?;
     let asker = dispatcher.as_ref().map(|dispatcher| Asker::new(commands.clone(), dispatcher.summaries(), &clock));
     let picture = canvas.zip(asker.clone());
-    let picture = picture.map(|((on, changes), asker)| Picture::start(on, asker, handle.clone(), changes));
+    let picture = picture.map(|((on, changes), asker)| Picture::start(on, asker, handle.clone(), changes, notices));
     let socket = asker.and_then(|asker| Socket::beside(&order.loaded.config.state.path, asker));
     let daemon = Daemon {
         _socket: socket,

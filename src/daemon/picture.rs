@@ -10,6 +10,7 @@ use std::{
 };
 
 use tokio::{
+    sync::mpsc,
     task::{JoinHandle, spawn_blocking},
     time::{sleep, timeout},
 };
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::outlook::{Asker, Scope};
 use crate::{
+    deliver::Notice,
     live::{Phase, Rank, Rest, Scene, Shown, Terminal, waits_for_a_person},
     store::{Commits, Handle, Memory, Witness, Write},
     velt::model::ExecutionId,
@@ -73,10 +75,16 @@ pub(super) struct Picture {
 }
 
 impl Picture {
-    pub(super) fn start(terminal: Terminal, asker: Asker, store: Handle, changes: Changes) -> Self {
+    pub(super) fn start(
+        terminal: Terminal,
+        asker: Asker,
+        store: Handle,
+        changes: Changes,
+        notices: mpsc::Sender<Notice>,
+    ) -> Self {
         let stop = CancellationToken::new();
         let commits = store.committed();
-        let artist = Artist { asker, store, changes, scene: Scene::default(), waits: HashMap::new() };
+        let artist = Artist { asker, store, changes, scene: Scene::default(), waits: HashMap::new(), notices };
         let task = tokio::spawn(artist.draw(terminal, commits, stop.clone()));
         Self { stop, task }
     }
@@ -98,6 +106,7 @@ struct Artist {
     scene: Scene,
     /// Who has been recalled, and whether a person is waited for there.
     waits: HashMap<ExecutionId, bool>,
+    notices: mpsc::Sender<Notice>,
 }
 
 impl Artist {
@@ -109,6 +118,10 @@ impl Artist {
                 // It waits for the terminal, which may be held.
                 let _ = spawn_blocking(move || terminal.end()).await;
                 return;
+            }
+            if terminal.is_gone() {
+                // Full only if nobody has listened to many before: those tell enough.
+                let _ = self.notices.try_send(Notice::StdoutClosed);
             }
             commits.look();
             tokio::select! {
@@ -200,7 +213,10 @@ impl Artist {
         for chunk in ids.chunks(CHUNK) {
             let asked = chunk.to_vec();
             let read = self.store.read(move |store| {
-                asked.into_iter().map(|id| Ok((store.recall(&id)?.unwrap_or_default(), id))).collect::<Result<Vec<_>, _>>()
+                asked
+                    .into_iter()
+                    .map(|id| Ok((store.recall(&id)?.unwrap_or_default(), id)))
+                    .collect::<Result<Vec<_>, _>>()
             });
             match read.await {
                 Ok(found) => recalled.extend(found.into_iter().map(|(memory, id)| (id, memory))),

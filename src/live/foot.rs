@@ -111,8 +111,10 @@ fn polling(scene: &Scene, now: Time, width: usize) -> Line {
 }
 
 fn next_look(scene: &Scene, now: Time, polling: &Polling) -> String {
-    if polling.executions.watching == 0 {
-        return "everything is over".into();
+    match (polling.executions.watching, polling.executions.total()) {
+        (0, 0) => return "nothing is watched yet".into(),
+        (0, _) => return "everything is over".into(),
+        _ => {}
     }
     let watched = || scene.executions.iter().filter(|shown| !shown.is_over()).map(|shown| &shown.prospect);
     if watched().any(|prospect| prospect.looking) {

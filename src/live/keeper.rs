@@ -32,6 +32,8 @@ pub(super) struct Keeper {
     out: File,
     screen: Mutex<Written>,
     over: AtomicBool,
+    /// Nobody looks at it any more.
+    gone: AtomicBool,
     /// Its settings, while ours are in force.
     found: Mutex<Option<Termios>>,
 }
@@ -46,8 +48,8 @@ struct Written {
 impl Keeper {
     /// Takes over the terminal that `out` is.
     pub(super) fn new(out: File) -> Self {
-        let (screen, over, found) = Default::default();
-        let keeper = Self { out, screen, over, found };
+        let (screen, over, gone, found) = Default::default();
+        let keeper = Self { out, screen, over, gone, found };
         keeper.enter();
         keeper
     }
@@ -96,6 +98,10 @@ impl Keeper {
         self.over.load(Ordering::SeqCst)
     }
 
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::SeqCst)
+    }
+
     /// Writes `frame`, after which the picture has `lines` lines; where the terminal has been left, `plain` instead. It waits for as long
     /// as the terminal takes nothing.
     pub(super) fn write(&self, frame: &[u8], lines: usize, plain: &[u8]) -> io::Result<()> {
@@ -115,8 +121,9 @@ impl Keeper {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(WOULD_BLOCK_PAUSE),
-                // It is gone, and whoever looked at it too.
+                // It has been closed, and whoever looked at it is gone too.
                 Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                    self.gone.store(true, Ordering::SeqCst);
                     return Err(io::ErrorKind::BrokenPipe.into());
                 }
                 Err(error) => return Err(error),
@@ -136,10 +143,10 @@ impl Keeper {
         {
             let below = match std::mem::take(&mut screen.lines) {
                 0 => "\r".to_owned(),
-                1 => "\r\n".to_owned(),
-                lines => format!("\x1b[{}B\r\n", lines - 1),
+                1 => "\r\n\x1b[J".to_owned(),
+                lines => format!("\x1b[{}B\r\n\x1b[J", lines - 1),
             };
-            let _ = self.put(format!("\x1b[0m{below}\x1b[J\x1b[?7h\x1b[?25h\x1b[?2026l").as_bytes());
+            let _ = self.put(format!("\x1b[0m{below}\x1b[?7h\x1b[?25h\x1b[?2026l").as_bytes());
         }
         self.pause();
     }

@@ -7,7 +7,7 @@ use super::{
     foot::foot,
     glyphs::Glyphs,
     line::{Line, Paint, columns},
-    rows::{self, Detail, Row},
+    rows::{self, Detail, Row, View},
     scene::{Rank, Scene, Shown},
 };
 use crate::clock::Time;
@@ -49,11 +49,12 @@ pub fn render(scene: &Scene, now: Time, canvas: Canvas) -> Vec<Line> {
     if canvas.height == 0 || canvas.width == 0 {
         return vec![];
     }
+    let view = View { now, glyphs: canvas.glyphs, narrow: canvas.width < NARROW };
     let foot = foot(scene, now, canvas.width, (canvas.height / 4).max(1));
     let room = canvas.height - foot.len();
     let rows = match scene.executions.len() + usize::from(scene.rest.total() > 0) {
-        needed if needed <= room => all(scene, room, now, canvas),
-        _ => those_that_matter(scene, room, now, canvas),
+        needed if needed <= room => all(scene, room, view),
+        _ => those_that_matter(scene, room, view),
     };
     let mut lines = laid_out(&rows, canvas.width);
     lines.extend(foot);
@@ -64,11 +65,11 @@ pub fn render(scene: &Scene, now: Time, canvas: Canvas) -> Vec<Line> {
 }
 
 /// Each execution in a line at least.
-fn all(scene: &Scene, room: usize, now: Time, canvas: Canvas) -> Vec<Row> {
+fn all(scene: &Scene, room: usize, view: View) -> Vec<Row> {
     let executions = &scene.executions;
-    let of = |shown: &Shown, detail, most| rows::of(shown, detail, now, canvas.glyphs, most);
+    let of = |shown: &Shown, detail, most| rows::of(shown, detail, view, most);
     let mut parts: Vec<_> = executions.iter().map(|shown| of(shown, Detail::Name, 1)).collect();
-    let rest = rest(scene.rest.total(), |rank| scene.rest.of(rank), canvas);
+    let rest = rest(scene.rest.total(), |rank| scene.rest.of(rank), view);
     let mut left = room - parts.len() - usize::from(rest.is_some());
     let by_rank = by_rank(executions);
     for (over, detail) in ROUNDS {
@@ -88,13 +89,14 @@ fn all(scene: &Scene, room: usize, now: Time, canvas: Canvas) -> Vec<Row> {
 }
 
 /// As many executions as there are lines, each in one, in their order; and how many are left out.
-fn those_that_matter(scene: &Scene, room: usize, now: Time, canvas: Canvas) -> Vec<Row> {
+fn those_that_matter(scene: &Scene, room: usize, view: View) -> Vec<Row> {
     let mut shown = by_rank(&scene.executions);
     let left_out = shown.split_off(room.saturating_sub(1).min(shown.len()));
     shown.sort_unstable();
-    let rows = shown.iter().flat_map(|index| rows::of(&scene.executions[*index], Detail::Name, now, canvas.glyphs, 1));
-    let of = |rank| left_out.iter().filter(|index| scene.executions[**index].rank() == rank).count() + scene.rest.of(rank);
-    let rest = rest(left_out.len() + scene.rest.total(), of, canvas);
+    let rows = shown.iter().flat_map(|index| rows::of(&scene.executions[*index], Detail::Name, view, 1));
+    let of =
+        |rank| left_out.iter().filter(|index| scene.executions[**index].rank() == rank).count() + scene.rest.of(rank);
+    let rest = rest(left_out.len() + scene.rest.total(), of, view);
     rows.chain(rest.filter(|_| room > 0)).collect()
 }
 
@@ -106,7 +108,7 @@ fn by_rank(executions: &[Shown]) -> Vec<usize> {
 }
 
 /// How many are left out, and of what kind.
-fn rest(total: usize, of: impl Fn(Rank) -> usize, canvas: Canvas) -> Option<Row> {
+fn rest(total: usize, of: impl Fn(Rank) -> usize, view: View) -> Option<Row> {
     let kinds: Vec<_> = Rank::ALL
         .into_iter()
         .filter(|rank| of(*rank) > 0)
@@ -122,7 +124,7 @@ fn rest(total: usize, of: impl Fn(Rank) -> usize, canvas: Canvas) -> Option<Row>
         })
         .collect();
     let kinds = if kinds.is_empty() { String::new() } else { format!(": {}", kinds.join(", ")) };
-    (total > 0).then(|| Row::note(&format!("{} {total} more{kinds}", canvas.glyphs.dots())))
+    (total > 0).then(|| Row::note(&format!("{} {total} more{kinds}", view.glyphs.dots())))
 }
 
 /// Executions have their columns, and steps have theirs.

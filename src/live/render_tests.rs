@@ -161,9 +161,8 @@ fn what_is_over_is_folded_first_and_who_waits_is_the_last_to_go() {
 
 #[test]
 fn of_five_hundred_those_that_matter_are_shown_and_the_others_counted() {
-    let mut executions: Vec<Shown> = (0..100)
-        .map(|n| shown(&format!("exec_{n}"), None, Standing::Watching, memory("running", &[])))
-        .collect();
+    let mut executions: Vec<Shown> =
+        (0..100).map(|n| shown(&format!("exec_{n}"), None, Standing::Watching, memory("running", &[]))).collect();
     executions[97] = approval();
     executions[98] = failed();
     executions[99].prospect.trouble = Some(Ailment { what: "503".into(), since: at(40 * MINUTE), attempts: 5 });
@@ -179,6 +178,17 @@ fn of_five_hundred_those_that_matter_are_shown_and_the_others_counted() {
     assert!(lines[3].contains("exec_99") && lines[3].contains("can't be read for 2m, attempt 5: 503"), "{text}");
     assert_eq!(lines[4], "… 496 more: 1 waiting for a person, 95 under way, 1 failed, 9 over");
     assert_eq!(lines.len(), 6);
+}
+
+#[test]
+fn steps_side_by_side_without_a_group_stand_below_one_line() {
+    let steps =
+        [step("s1", None, "human", "waiting", Some(0), None), step("s2", None, "agent", "running", Some(0), None)];
+    let text = drawn(&scene(vec![shown("exec_1", None, Standing::Watching, memory("running", &steps))]), 80, 20);
+    let lines: Vec<_> = text.trim().lines().collect();
+    assert!(lines[1].starts_with("└─ ═ side by side  0/2 done"), "{text}");
+    assert!(lines[2].starts_with("   ├─ ◆ s1         waiting"), "{text}");
+    assert!(lines[3].starts_with("   └─ ● s2         running"), "{text}");
 }
 
 fn sink(name: &str, state: SinkState, failing: Option<i64>) -> SinkSummary {

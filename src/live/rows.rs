@@ -5,14 +5,14 @@ use std::time::Duration;
 use super::{
     glyphs::{Glyphs, of_execution, of_step},
     line::{Paint, clean, columns},
-    scene::{Shown, lasted, waits_for_a_person},
+    scene::{Rank, Shown, lasted, waits_for_a_person},
     tree::{Chain, Link},
 };
 use crate::{
     clock::Time,
     plain,
     store::{Outcome, Standing, memory::RememberedStep},
-    velt::model::{Failure, StepStatus},
+    velt::model::{ExecutionStatus, Failure, StepStatus},
 };
 
 /// How much of an execution is shown.
@@ -25,6 +25,15 @@ pub(super) enum Detail {
     /// What is well over stands together.
     Folded,
     All,
+}
+
+/// When it is drawn, and on what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View {
+    pub(super) now: Time,
+    pub(super) glyphs: Glyphs,
+    /// There is no room for remarks.
+    pub(super) narrow: bool,
 }
 
 /// Of an id so much tells one run from another.
@@ -57,10 +66,6 @@ impl Words {
 
     fn one(text: &str) -> Self {
         Self(vec![clean(text)])
-    }
-
-    pub(super) fn width(&self) -> usize {
-        columns(self.longest())
     }
 
     pub(super) fn longest(&self) -> &str {
@@ -107,28 +112,29 @@ impl Row {
 }
 
 /// An execution and its steps: at most `most` rows, and one more where it has more.
-pub(super) fn of(shown: &Shown, detail: Detail, now: Time, glyphs: Glyphs, most: usize) -> Vec<Row> {
-    let mut rows = vec![head(shown, detail, now, glyphs)];
+pub(super) fn of(shown: &Shown, detail: Detail, view: View, most: usize) -> Vec<Row> {
+    let mut rows = vec![head(shown, detail, view)];
     let (steps, tree) = (&shown.memory.steps, &shown.tree);
     match detail {
         Detail::Name => {}
         Detail::Active => {
             let quiet = steps.iter().filter(|step| is_quiet(step)).count();
             let prefix = || "  ".to_owned();
-            rows.extend((quiet > 0).then(|| folded(prefix(), quiet, glyphs)));
+            rows.extend((quiet > 0).then(|| folded(prefix(), quiet, view.glyphs)));
             let loud = steps.iter().enumerate().filter(|(_, step)| !is_quiet(step)).take(most);
-            rows.extend(loud.map(|(index, step)| row(step, tree.rounds[index], prefix(), now, glyphs)));
+            rows.extend(loud.map(|(index, step)| row(step, tree.rounds[index], prefix(), view)));
         }
         Detail::All | Detail::Folded => {
             let fold = detail == Detail::Folded;
-            let mut drawing = Drawing { steps, rounds: &tree.rounds, fold, now, glyphs, most, rows: &mut rows };
+            let mut drawing = Drawing { steps, rounds: &tree.rounds, fold, view, most, rows: &mut rows };
             drawing.chain(&tree.chain, "");
         }
     }
     rows
 }
 
-fn head(shown: &Shown, detail: Detail, now: Time, glyphs: Glyphs) -> Row {
+fn head(shown: &Shown, detail: Detail, view: View) -> Row {
+    let View { now, glyphs, narrow } = view;
     let execution = shown.memory.execution.as_ref();
     let (mark, paint, word): (_, _, &str) = match (shown.prospect.standing, execution) {
         (Standing::Abandoned(_), _) => (glyphs.bad(), Paint::Bad, "given up"),
@@ -145,14 +151,18 @@ fn head(shown: &Shown, detail: Detail, now: Time, glyphs: Glyphs) -> Row {
         let end = execution.completed_at.or(execution.cancelled_at).unwrap_or(now);
         execution.started_at.map(|began| said(end.since(began)))
     });
+    let steps = &shown.memory.steps;
+    // That it runs, its mark says too.
+    let says_progress = narrow && word == ExecutionStatus::Running.as_str() && !steps.is_empty();
+    let word = if says_progress { format!("{}/{} done", over(steps), steps.len()) } else { word.to_owned() };
     Row {
         is_head: true,
         prefix: String::new(),
         mark: (paint, mark),
         name: (Paint::Strong, called(shown, glyphs)),
-        status: (paint, word.into()),
+        status: (paint, word),
         time: time.unwrap_or_default(),
-        remark: remark(shown, detail, now, glyphs),
+        remark: remark(shown, detail, view),
     }
 }
 
@@ -176,7 +186,7 @@ fn called(shown: &Shown, glyphs: Glyphs) -> Words {
 }
 
 /// What is to be known of the whole.
-fn remark(shown: &Shown, detail: Detail, now: Time, glyphs: Glyphs) -> (Paint, Words) {
+fn remark(shown: &Shown, detail: Detail, View { now, glyphs, .. }: View) -> (Paint, Words) {
     let steps = &shown.memory.steps;
     if let Some(trouble) = shown.prospect.trouble.as_ref().filter(|_| !shown.is_over()) {
         let (lasted, attempts) = (said(now.since(trouble.since)), trouble.attempts);
@@ -190,10 +200,16 @@ fn remark(shown: &Shown, detail: Detail, now: Time, glyphs: Glyphs) -> (Paint, W
     if detail == Detail::Name && !shown.is_over() {
         let people = activity(steps, now, waits_for_a_person, ["waits", "wait"]);
         let machines = || activity(steps, now, is_under_way, ["goes on", "go on"]);
-        let people = people.map(|text| (Paint::Waits, text));
-        if let Some((paint, text)) = people.or_else(|| machines().map(|text| (Paint::Dim, text))) {
-            return (paint, Words::one(&text));
+        let people = people.map(|words| (Paint::Waits, words));
+        if let Some(remark) = people.or_else(|| machines().map(|words| (Paint::Dim, words))) {
+            return remark;
         }
+    }
+    let failed = steps.iter().find(|step| matches!(step.status, StepStatus::Failed | StepStatus::Breached));
+    if let Some(step) = failed.filter(|_| detail == Detail::Name && shown.rank() == Rank::Lost) {
+        let why = step.error.as_ref().map(failure).filter(|why| !why.is_empty());
+        let why = why.unwrap_or_else(|| step.status.as_str().to_owned());
+        return (Paint::Bad, Words::one(&format!("{}: {why}", name(step))));
     }
     (Paint::Dim, progress(steps, glyphs))
 }
@@ -204,15 +220,23 @@ fn activity(
     now: Time,
     are: impl Fn(&RememberedStep) -> bool,
     [one, several]: [&str; 2],
-) -> Option<String> {
+) -> Option<Words> {
     let those: Vec<_> = steps.iter().filter(|step| are(step)).collect();
     let longest = said(those.iter().filter_map(|step| lasted(step, now)).max()?);
     let names: Vec<_> = those.iter().take(NAMES).map(|step| name(step)).collect();
     let more = those.len() - names.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let verb = if those.len() > 1 { several } else { one };
-    let (over, all) = (steps.iter().filter(|step| step.status.is_terminal()).count(), steps.len());
-    Some(format!("{}{more} {verb} for {longest} · {over}/{all}", names.join(", ")))
+    let (over, all) = (over(steps), steps.len());
+    let names = clean(&format!("{}{more}", names.join(", ")));
+    Some(Words(vec![
+        format!("{names} {verb} for {longest} · {over}/{all}"),
+        format!("{names} {longest} · {over}/{all}"),
+    ]))
+}
+
+fn over(steps: &[RememberedStep]) -> usize {
+    steps.iter().filter(|step| step.status.is_terminal()).count()
 }
 
 fn is_under_way(step: &RememberedStep) -> bool {
@@ -222,7 +246,7 @@ fn is_under_way(step: &RememberedStep) -> bool {
 /// How far the steps known so far have come: a workflow may go on to others.
 fn progress(steps: &[RememberedStep], glyphs: Glyphs) -> Words {
     const CELLS: usize = 10;
-    let (over, all) = (steps.iter().filter(|step| step.status.is_terminal()).count(), steps.len());
+    let (over, all) = (over(steps), steps.len());
     if all == 0 {
         return Words::one("no steps yet");
     }
@@ -236,8 +260,7 @@ struct Drawing<'a> {
     steps: &'a [RememberedStep],
     rounds: &'a [u32],
     fold: bool,
-    now: Time,
-    glyphs: Glyphs,
+    view: View,
     most: usize,
     rows: &'a mut Vec<Row>,
 }
@@ -254,10 +277,10 @@ impl Drawing<'_> {
             let steps = quiet.iter().sum();
             let run = if steps > 1 { quiet.len() } else { 0 };
             let is_last = index + run.max(1) >= chain.len();
-            let (own, below) = self.glyphs.branch(is_last);
+            let (own, below) = self.view.glyphs.branch(is_last);
             let own = format!("{prefix}{own}");
             match &chain[index] {
-                _ if run > 0 => self.rows.push(folded(own, steps, self.glyphs)),
+                _ if run > 0 => self.rows.push(folded(own, steps, self.view.glyphs)),
                 Link::Step(step) => self.step(*step, own),
                 Link::Fork { group, branches } => {
                     self.rows.push(self.group(group.as_deref(), branches, own));
@@ -273,7 +296,7 @@ impl Drawing<'_> {
             if self.rows.len() > self.most {
                 return;
             }
-            let (own, below) = self.glyphs.branch(index + 1 == branches.len());
+            let (own, below) = self.view.glyphs.branch(index + 1 == branches.len());
             match &branch[..] {
                 [Link::Step(step), rest @ ..] => {
                     self.step(*step, format!("{prefix}{own}"));
@@ -286,7 +309,7 @@ impl Drawing<'_> {
     }
 
     fn step(&mut self, step: usize, prefix: String) {
-        self.rows.push(row(&self.steps[step], self.rounds[step], prefix, self.now, self.glyphs));
+        self.rows.push(row(&self.steps[step], self.rounds[step], prefix, self.view));
     }
 
     /// How many steps there are in a link where nothing in it is worth a line of its own.
@@ -305,7 +328,7 @@ impl Drawing<'_> {
         });
         let done = firsts.filter(|step| step.status.is_terminal()).count();
         let name = Words::one(group.unwrap_or("side by side"));
-        let mut row = Row::bare(prefix, (Paint::Dim, self.glyphs.group()), (Paint::Plain, name));
+        let mut row = Row::bare(prefix, (Paint::Dim, self.view.glyphs.group()), (Paint::Plain, name));
         row.status = (Paint::Dim, format!("{done}/{} done", branches.len()));
         row
     }
@@ -321,7 +344,7 @@ fn is_quiet(step: &RememberedStep) -> bool {
     matches!(step.status, StepStatus::Completed | StepStatus::Skipped | StepStatus::Cancelled)
 }
 
-fn row(step: &RememberedStep, round: u32, prefix: String, now: Time, glyphs: Glyphs) -> Row {
+fn row(step: &RememberedStep, round: u32, prefix: String, View { now, glyphs, .. }: View) -> Row {
     let (paint, mark) = of_step(&step.status, glyphs);
     let waits = waits_for_a_person(step);
     let mut remarks = vec![];

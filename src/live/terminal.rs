@@ -40,6 +40,10 @@ const EVERY: Duration = Duration::from_secs(1);
 /// The events stay in sight above the picture.
 const EVENTS_IN_SIGHT: usize = 3;
 
+/// From the first column to the end of the screen. Not in one: where that is the whole screen, some terminals keep what is cleared and let
+/// it scroll by.
+const CLEAR: &str = "\x1b[K\x1b[C\x1b[J\r";
+
 pub(super) enum Job {
     Print {
         lines: Vec<String>,
@@ -162,6 +166,11 @@ impl Terminal {
     pub fn show(&self, scene: Scene) {
         *self.desk.waiting.scene.lock().unwrap_or_else(PoisonError::into_inner) = Some(scene);
         self.desk.look();
+    }
+
+    /// Whether it has been closed, as far as somebody has tried to write to it since.
+    pub fn is_gone(&self) -> bool {
+        self.tenure.0.is_gone()
     }
 
     /// Writes a log line above the picture; false where the terminal has been left, and it has to go where it went before.
@@ -294,22 +303,20 @@ impl Screen {
         }
         // All at once where the terminal knows how; to the others it means nothing.
         let mut frame = "\x1b[?2026h\x1b[?25l\r".to_owned();
-        if !above.is_empty() {
-            frame.push_str("\x1b[J");
+        if !above.is_empty() || self.picture.is_empty() {
+            frame.push_str(CLEAR);
             frame.push_str(&above);
         }
         // What a terminal takes for wider than we do is cut by it, and moves nothing.
         frame.push_str("\x1b[?7l");
         // Line by line over what was there: where a terminal shows what is half done, nothing flickers.
         frame.push_str(&self.picture.join("\x1b[K\r\n"));
-        frame.push_str("\x1b[J");
-        if self.picture.len() > 1 {
-            frame.push_str(&format!("\x1b[{}A", self.picture.len() - 1));
+        match self.picture.len() {
+            0 => frame.push_str("\x1b[?25h"),
+            1 => frame.push_str("\x1b[J"),
+            lines => frame.push_str(&format!("\x1b[J\x1b[{}A", lines - 1)),
         }
         frame.push_str("\r\x1b[?7h");
-        if self.picture.is_empty() {
-            frame.push_str("\x1b[?25h");
-        }
         frame.push_str("\x1b[?2026l");
         self.keeper.write(frame.as_bytes(), self.picture.len(), above.as_bytes())
     }

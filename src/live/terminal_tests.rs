@@ -104,7 +104,7 @@ fn what_is_told_stands_above_the_picture_and_the_terminal_is_given_back() {
     terminal.end();
     // Below the two lines, and the cursor is seen.
     let written = pty.sees(SHOWN);
-    assert!(written.contains("\x1b[1B\r\n\x1b[J\x1b[?7h\x1b[?25h"), "{written:?}");
+    assert!(written.contains("\x1b[1B\r\r\n\x1b[J\x1b[?7h\x1b[?25h"), "{written:?}");
     assert!(pty.echoes());
     assert!(!log(b"later\n"), "it goes where logs go by themselves");
 }
