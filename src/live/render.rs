@@ -49,7 +49,8 @@ pub fn render(scene: &Scene, now: Time, canvas: Canvas) -> Vec<Line> {
     if canvas.height == 0 || canvas.width == 0 {
         return vec![];
     }
-    let view = View { now, glyphs: canvas.glyphs, narrow: canvas.width < NARROW };
+    let silent = scene.polling.as_ref().is_some_and(|polling| polling.unanswered.is_some());
+    let view = View { now, glyphs: canvas.glyphs, narrow: canvas.width < NARROW, silent };
     let foot = foot(scene, now, canvas.width, (canvas.height / 4).max(1));
     let room = canvas.height - foot.len();
     let rows = match scene.executions.len() + usize::from(scene.rest.total() > 0) {

@@ -34,6 +34,8 @@ pub(super) struct View {
     pub(super) glyphs: Glyphs,
     /// There is no room for remarks.
     pub(super) narrow: bool,
+    /// Nobody can be read: said once, below.
+    pub(super) silent: bool,
 }
 
 /// Of an id so much tells one run from another.
@@ -134,7 +136,7 @@ pub(super) fn of(shown: &Shown, detail: Detail, view: View, most: usize) -> Vec<
 }
 
 fn head(shown: &Shown, detail: Detail, view: View) -> Row {
-    let View { now, glyphs, narrow } = view;
+    let View { now, glyphs, narrow, .. } = view;
     let execution = shown.memory.execution.as_ref();
     let (mark, paint, word): (_, _, &str) = match (shown.prospect.standing, execution) {
         (Standing::Abandoned(_), _) => (glyphs.bad(), Paint::Bad, "given up"),
@@ -166,29 +168,26 @@ fn head(shown: &Shown, detail: Detail, view: View) -> Row {
     }
 }
 
-/// What people call it: its label, else its definition and what tells one run of it from another.
+/// What people call it, and as much of its id as there is room for: other commands ask for that.
 fn called(shown: &Shown, glyphs: Glyphs) -> Words {
-    if let Some(label) = shown.prospect.label.as_deref().filter(|label| !label.trim().is_empty()) {
-        return Words::one(label);
-    }
     let id = shown.prospect.execution_id.as_str();
-    let Some(definition) = shown.memory.execution.as_ref().and_then(|execution| execution.definition_id.as_deref())
-    else {
-        return Words::one(id);
-    };
-    let definition = clean(definition);
+    let label = shown.prospect.label.as_deref().filter(|label| !label.trim().is_empty());
+    let definition = shown.memory.execution.as_ref().and_then(|execution| execution.definition_id.as_deref());
+    let Some(name) = label.or(definition).map(clean) else { return Words::one(id) };
     // OK to cut at a byte: an id is ASCII.
     let tail = match id.len() > ID_TAIL + 1 {
         true => format!("{}{}", glyphs.dots(), &id[id.len() - ID_TAIL..]),
         false => id.to_owned(),
     };
-    Words(vec![format!("{definition} · {id}"), format!("{definition} · {tail}"), format!("{tail} · {definition}")])
+    // A label is one execution's own. Of a definition there may be many.
+    let last = if label.is_some() { name.clone() } else { format!("{tail} · {name}") };
+    Words(vec![format!("{name} · {id}"), format!("{name} · {tail}"), last])
 }
 
 /// What is to be known of the whole.
-fn remark(shown: &Shown, detail: Detail, View { now, glyphs, .. }: View) -> (Paint, Words) {
+fn remark(shown: &Shown, detail: Detail, View { now, glyphs, silent, .. }: View) -> (Paint, Words) {
     let steps = &shown.memory.steps;
-    if let Some(trouble) = shown.prospect.trouble.as_ref().filter(|_| !shown.is_over()) {
+    if let Some(trouble) = shown.prospect.trouble.as_ref().filter(|_| !silent && !shown.is_over()) {
         let (lasted, attempts) = (said(now.since(trouble.since)), trouble.attempts);
         let text = format!("can't be read for {lasted}, attempt {attempts}: {}", trouble.what);
         return (Paint::Bad, Words::one(&text));
@@ -223,15 +222,19 @@ fn activity(
 ) -> Option<Words> {
     let those: Vec<_> = steps.iter().filter(|step| are(step)).collect();
     let longest = said(those.iter().filter_map(|step| lasted(step, now)).max()?);
-    let names: Vec<_> = those.iter().take(NAMES).map(|step| name(step)).collect();
-    let more = those.len() - names.len();
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let verb = if those.len() > 1 { several } else { one };
-    let (over, all) = (over(steps), steps.len());
-    let names = clean(&format!("{}{more}", names.join(", ")));
+    let names = |most: usize| {
+        let names: Vec<_> = those.iter().take(most).map(|step| name(step)).collect();
+        match those.len() - names.len() {
+            0 => clean(&names.join(", ")),
+            more => clean(&format!("{} and {more} more", names.join(", "))),
+        }
+    };
+    let progress = format!("{}/{}", over(steps), steps.len());
     Some(Words(vec![
-        format!("{names} {verb} for {longest} · {over}/{all}"),
-        format!("{names} {longest} · {over}/{all}"),
+        format!("{} {verb} for {longest} · {progress}", names(NAMES)),
+        format!("{} {longest} · {progress}", names(NAMES)),
+        format!("{} {longest}", names(1)),
     ]))
 }
 
