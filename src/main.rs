@@ -1,6 +1,6 @@
 //! The process's life on one page.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::process::ExitCode;
 
 use velt_watch::{
     cli::Cli,
@@ -33,8 +33,7 @@ fn watch(cli: &Cli, environment: Environment) -> Result<Exit, daemon::Failure> {
     let ids = daemon::ids(cli, std::io::stdin())?;
 
     // Configuration: flags, environment, file, defaults.
-    let (is_terminal, is_canvas) = (std::io::stdout().is_terminal(), live::suits(&environment));
-    let given = Given { is_terminal, is_canvas, ..cli.given() };
+    let given = Given { stdout: live::stdout(&environment), ..cli.given() };
     let loaded = config::load(&given, &environment)?;
 
     // Logs, always on standard error.

@@ -245,7 +245,7 @@ fn a_panic_gives_the_terminal_back_and_is_told_below_the_picture() {
             ("VELT_API_KEY", API_KEY),
             ("VELT_AUTH_TOKEN", AUTH_TOKEN),
         ]);
-        let given = Given { ids: true, is_terminal: true, is_canvas: live::suits(&environment), ..Given::default() };
+        let given = Given { ids: true, stdout: live::stdout(&environment), ..Given::default() };
         let loaded = config::load(&given, &environment).unwrap();
         let terminal = live::open(&loaded.config, &environment, &Way::default()).unwrap().unwrap();
         terminal.show(Scene::default());

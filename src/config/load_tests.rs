@@ -492,7 +492,8 @@ fn stdout_is_there_by_default_by_option_and_not_otherwise() {
     let hook = "[watch]\nexecutions = [\"e\"]\n[[sink]]\nname = \"stdout\"\ntype = \"webhook\"\nurl = \"https://h/\"\n";
     let formats = |text: &str, output, is_terminal| {
         let mut case = Case::new(text);
-        case.given = Given { output, is_terminal, ..case.given };
+        let stdout = if is_terminal { Stdout::Lines } else { Stdout::Pipe };
+        case.given = Given { output, stdout, ..case.given };
         let sinks = case.load().unwrap().config.sinks;
         let format = |sink: &Sink| match sink.kind {
             SinkKind::Stdout { format } => Some(format),
@@ -504,7 +505,7 @@ fn stdout_is_there_by_default_by_option_and_not_otherwise() {
     let none = "[watch]\nexecutions = [\"e\"]\n";
     assert_eq!(formats(none, None, true), [Some(StdoutFormat::Text)]);
     let mut canvas = Case::new(none);
-    canvas.given = Given { is_terminal: true, is_canvas: true, ..canvas.given };
+    canvas.given = Given { stdout: Stdout::Canvas, ..canvas.given };
     let format = |case: &Case| match case.load().unwrap().config.sinks[..] {
         [Sink { kind: SinkKind::Stdout { format }, .. }] => format,
         _ => panic!("not one stream"),

@@ -39,14 +39,18 @@ pub use terminal::{Style, Terminal};
 use self::{keeper::Keeper, terminal::Job};
 use crate::{
     clock::Clock,
-    config::{self, Config, SinkKind, StdoutFormat, secret::Environment},
+    config::{self, Config, SinkKind, Stdout, StdoutFormat, secret::Environment},
     logging::Way,
 };
 
-/// Whether standard output is a terminal that a picture can be drawn on.
-pub fn suits(environment: &Environment) -> bool {
+/// What standard output is, and whether a picture can be drawn on it.
+pub fn stdout(environment: &Environment) -> Stdout {
     let draws = environment.get("TERM").is_some_and(|term| term != "dumb");
-    draws && io::stdout().is_terminal()
+    match (io::stdout().is_terminal(), draws) {
+        (false, _) => Stdout::Pipe,
+        (true, false) => Stdout::Lines,
+        (true, true) => Stdout::Canvas,
+    }
 }
 
 /// What the environment says of the terminal.

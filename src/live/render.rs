@@ -149,10 +149,8 @@ fn laid_out(rows: &[Row], width: usize) -> Vec<Line> {
 fn lay(row: &Row, name: usize, width: usize) -> Line {
     let mut line = Line::new(width);
     // Ever so deep, its own name has room.
-    let prefix = match columns(&row.prefix) > name / 2 {
-        true => row.prefix.chars().skip(columns(&row.prefix).saturating_sub(name / 2)).collect(),
-        false => row.prefix.clone(),
-    };
+    // OK to count characters: each of the tree's takes one column.
+    let prefix: String = row.prefix.chars().skip(columns(&row.prefix).saturating_sub(name / 2)).collect();
     line.push(Paint::Dim, &prefix);
     if !row.mark.1.is_empty() {
         line.push(row.mark.0, row.mark.1).push(Paint::Plain, " ");

@@ -175,9 +175,9 @@ fn called(shown: &Shown, glyphs: Glyphs) -> Words {
     let definition = shown.memory.execution.as_ref().and_then(|execution| execution.definition_id.as_deref());
     let Some(name) = label.or(definition).map(clean) else { return Words::one(id) };
     // OK to cut at a byte: an id is ASCII.
-    let tail = match id.len() > ID_TAIL + 1 {
-        true => format!("{}{}", glyphs.dots(), &id[id.len() - ID_TAIL..]),
-        false => id.to_owned(),
+    let tail = match id.len().checked_sub(ID_TAIL) {
+        Some(cut @ 2..) => format!("{}{}", glyphs.dots(), &id[cut..]),
+        _ => id.to_owned(),
     };
     // A label is one execution's own. Of a definition there may be many.
     let last = if label.is_some() { name.clone() } else { format!("{tail} · {name}") };
@@ -272,10 +272,8 @@ impl Drawing<'_> {
     fn chain(&mut self, chain: &[Link], prefix: &str) {
         let mut index = 0;
         while index < chain.len() && self.rows.len() <= self.most {
-            let quiet: Vec<usize> = match self.fold {
-                true => chain[index..].iter().map_while(|link| self.quiet(link)).collect(),
-                false => vec![],
-            };
+            let ahead = if self.fold { &chain[index..] } else { &[] };
+            let quiet: Vec<usize> = ahead.iter().map_while(|link| self.quiet(link)).collect();
             // A line that says what one line would have said saves nothing.
             let steps = quiet.iter().sum();
             let run = if steps > 1 { quiet.len() } else { 0 };

@@ -296,28 +296,22 @@ impl Screen {
 
     /// Writes `above` where it scrolls by, and the picture as it was below it.
     fn put(&mut self, above: &str) -> io::Result<()> {
-        let missed = self.waiting.missed.swap(0, Ordering::SeqCst);
-        let mut above = above.to_owned();
-        if missed > 0 {
-            above.push_str(&format!("({missed} lines of the log were left out: the terminal took nothing)\n"));
-        }
-        // All at once where the terminal knows how; to the others it means nothing.
-        let mut frame = "\x1b[?2026h\x1b[?25l\r".to_owned();
-        if !above.is_empty() || self.picture.is_empty() {
-            frame.push_str(CLEAR);
-            frame.push_str(&above);
-        }
-        // What a terminal takes for wider than we do is cut by it, and moves nothing.
-        frame.push_str("\x1b[?7l");
+        let missed = match self.waiting.missed.swap(0, Ordering::SeqCst) {
+            0 => String::new(),
+            count => format!("({count} lines of the log were left out: the terminal took nothing)\n"),
+        };
+        let above = format!("{above}{missed}");
+        let clear = if above.is_empty() && !self.picture.is_empty() { "" } else { CLEAR };
         // Line by line over what was there: where a terminal shows what is half done, nothing flickers.
-        frame.push_str(&self.picture.join("\x1b[K\r\n"));
-        match self.picture.len() {
-            0 => frame.push_str("\x1b[?25h"),
-            1 => frame.push_str("\x1b[J"),
-            lines => frame.push_str(&format!("\x1b[J\x1b[{}A", lines - 1)),
-        }
-        frame.push_str("\r\x1b[?7h");
-        frame.push_str("\x1b[?2026l");
+        let picture = self.picture.join("\x1b[K\r\n");
+        let back = match self.picture.len() {
+            0 => "\x1b[?25h".to_owned(),
+            1 => "\x1b[J".to_owned(),
+            lines => format!("\x1b[J\x1b[{}A", lines - 1),
+        };
+        // All at once where the terminal knows how (2026); to the others it means nothing. What a terminal takes for wider than we do is
+        // cut by it and moves nothing (7).
+        let frame = format!("\x1b[?2026h\x1b[?25l\r{clear}{above}\x1b[?7l{picture}{back}\r\x1b[?7h\x1b[?2026l");
         self.keeper.write(frame.as_bytes(), self.picture.len(), above.as_bytes())
     }
 

@@ -40,7 +40,7 @@ pub(super) fn grow(steps: &[RememberedStep]) -> Tree {
     for root in roots {
         match waves.last_mut() {
             Some(wave) if wave.iter().all(|other| rounds[*other] == rounds[root]) && rounds[root] == 1 => {
-                wave.push(root)
+                wave.push(root);
             }
             _ => waves.push(vec![root]),
         }
