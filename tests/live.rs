@@ -286,15 +286,15 @@ fn a_dumb_terminal_text_and_a_pipe_get_a_line_per_change_and_nothing_else() {
     let view = desk.waits_for_two("exec_1");
     desk.sim.put(view.status("failed"));
     let text = ["exec_1: human-legal waiting", "exec_1: human-brand waiting", "exec_1: execution failed"];
-    let runs: [(&str, &[(&str, &str)], &[&str], &str, bool); 4] = [
-        ("a dumb terminal", &[("TERM", "dumb")], &["exec_1"], "", false),
-        ("text", &[], &["-o", "text", "exec_1"], "", false),
-        ("text in a pipe", &[], &["-o", "text", "exec_1"], "| cat", false),
-        ("a pipe", &[], &["exec_1"], "| cat", true),
+    let runs = [
+        ("a dumb terminal", Some(("TERM", "dumb")), vec!["exec_1"], "", false),
+        ("text", None, vec!["-o", "text", "exec_1"], "", false),
+        ("text in a pipe", None, vec!["-o", "text", "exec_1"], "| cat", false),
+        ("a pipe", None, vec!["exec_1"], "| cat", true),
     ];
     for (index, (what, more, arguments, then, is_json)) in runs.into_iter().enumerate() {
         let state = format!("{index}.db");
-        desk.watches_with(more, &[&["--state", &state], arguments].concat(), then);
+        desk.watches_with(more.as_slice(), &[&["--state", &state], &*arguments].concat(), then);
         desk.terminal.exit();
         let screen = desk.terminal.scrollback();
         let told = screen.rsplit_once("sh run.sh").map_or("", |(_, last)| last);

@@ -91,17 +91,17 @@ impl Terminal {
     /// Waits until the screen is as wanted, and gives it.
     #[track_caller]
     pub fn sees(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
-        self.until(what, || self.screen(), wanted)
+        Self::until(what, || self.screen(), wanted)
     }
 
     /// The same with everything that has scrolled by.
     #[track_caller]
     pub fn finds(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
-        self.until(what, || self.scrollback(), wanted)
+        Self::until(what, || self.scrollback(), wanted)
     }
 
     #[track_caller]
-    fn until(&self, what: &str, look: impl Fn() -> String, wanted: impl Fn(&str) -> bool) -> String {
+    fn until(what: &str, look: impl Fn() -> String, wanted: impl Fn(&str) -> bool) -> String {
         let until = Instant::now() + PATIENCE;
         loop {
             let seen = look();
@@ -173,17 +173,17 @@ impl Script {
     pub fn new(folder: &Folder, program: &Path, variables: &[(&str, &str)], arguments: &[&str], then: &str) -> Self {
         let home = folder.path("");
         let path = std::env::var("PATH").unwrap_or_default();
-        let mut text = format!(
+        let begin = format!(
             "echo $$ > pid\nexec env -i TERM=\"$TERM\" LANG=C.UTF-8 HOME={} PATH={}",
             quoted(&home.display().to_string()),
             quoted(&path)
         );
-        for (name, value) in variables {
-            text.push_str(&format!(" {name}={}", quoted(value)));
-        }
-        text.push_str(&format!(" {}", quoted(&program.display().to_string())));
-        arguments.iter().for_each(|argument| text.push_str(&format!(" {}", quoted(argument))));
-        Self(format!("{text} {then}\n"))
+        let variables = variables.iter().map(|(name, value)| format!("{name}={}", quoted(value)));
+        let words = variables
+            .chain([quoted(&program.display().to_string())])
+            .chain(arguments.iter().map(|argument| quoted(argument)));
+        let command = words.collect::<Vec<_>>().join(" ");
+        Self(format!("{begin} {command} {then}\n"))
     }
 }
 
