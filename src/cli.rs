@@ -12,11 +12,14 @@ use crate::{
     velt::model::ExecutionId,
 };
 
+/// The version, and in parentheses the commit it was built from where that is known.
+pub const VERSION: &str = env!("VELT_WATCH_VERSION");
+
 /// Watches workflow executions until they end and tells every step on the way.
 #[derive(Debug, Parser)]
 #[command(
     name = "velt-watch",
-    version,
+    version = VERSION,
     disable_help_subcommand = true,
     subcommand_negates_reqs = true,
     override_usage = "velt-watch [OPTIONS] [EXECUTION_ID]...\n       velt-watch [OPTIONS] <COMMAND>",
@@ -28,8 +31,7 @@ Examples:
   velt-watch -c /etc/velt-watch/config.toml   run as a service
 Credentials: VELT_API_KEY and VELT_AUTH_TOKEN, or the same names with _FILE.
 Exit codes: 0 done, 2 usage, 10 failed, 11 cancelled, 12 timeout, 13 given up,
-14 still running, 20 undelivered, 69 API unreachable, 74 state, 75 state in use,
-77 credentials refused, 78 configuration, 130 and 143 stopped by a signal."
+14 still running, 20 undelivered; 69 to 78 trouble; all in `velt-watch man`."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -62,7 +64,7 @@ pub struct Cli {
     #[arg(long)]
     pub exit_status: bool,
 
-    /// Write events to standard output in this format
+    /// Events to standard output
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<OutputArgument>,
 
@@ -94,7 +96,7 @@ impl Cli {
 
     /// An argument that only a watch has a use for; `check` looks at the watch file, too.
     fn watching_option(&self) -> Option<&'static str> {
-        let checks = matches!(self.command, Some(Command::Check));
+        let checks = matches!(self.command, Some(Command::Check { .. }));
         [
             (!self.ids.is_empty(), "an EXECUTION_ID before it"),
             (self.watch_file.is_some() && !checks, "--watch-file"),
@@ -151,11 +153,16 @@ pub struct Logging {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Validate configuration and watch file, print the effective settings
-    Check,
+    Check {
+        /// Try it, too: one or two requests to the API, and a test event to each sink
+        #[arg(long)]
+        online: bool,
+    },
     /// Show what waits, what runs, what has trouble and what happens next
     Status(StatusArguments),
     /// Draw an execution's run: a bar for each step on a time axis
     Timeline {
+        /// Watched, or finished and still kept
         #[arg(value_name = "EXECUTION_ID", value_parser = parse_plain_id)]
         id: ExecutionId,
         /// One JSON document, for programs
@@ -181,7 +188,12 @@ pub enum Command {
         name: SinkName,
     },
     /// Print a completion script for a shell
-    Completions { shell: clap_complete::Shell },
+    Completions {
+        /// Whose language it is in
+        shell: clap_complete::Shell,
+    },
+    /// Print this manual: `velt-watch man | man -l -`
+    Man,
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "flags, as they are typed")]
@@ -219,13 +231,16 @@ pub enum DeadLetters {
     List {
         #[command(flatten)]
         filter: LettersFilter,
+        /// One JSON document, for programs
         #[arg(long)]
         json: bool,
     },
     /// One with its event, its times and the receiver's last answer
     Show {
+        /// As `list` tells it
         #[arg(value_parser = letter)]
         number: LetterId,
+        /// One JSON document, for programs
         #[arg(long)]
         json: bool,
     },
@@ -352,7 +367,10 @@ mod tests {
             assert_eq!(cli.files.state, Some("s.db".into()), "{line}");
             assert!(matches!(cli.command, Some(Command::Retry { .. })), "{line}: {:?}", cli.ids);
         }
-        assert!(matches!(parse("velt-watch -f list.txt check").unwrap().command, Some(Command::Check)));
+        assert!(matches!(
+            parse("velt-watch -f list.txt check").unwrap().command,
+            Some(Command::Check { online: false })
+        ));
         let retry = parse("velt-watch retry a b").unwrap().command;
         assert!(matches!(retry, Some(Command::Retry { ids, .. }) if ids.len() == 2));
         let status = parse("velt-watch status --waiting --definition marketing-* -L 5 --json").unwrap().command;

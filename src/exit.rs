@@ -2,68 +2,74 @@
 
 use std::process::ExitCode;
 
-/// Why the process ended. The numbers are a contract with scripts and unit files; they never change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Exit {
+/// One table: what scripts are promised, what the manual says, and what the code knows.
+macro_rules! exits {
+    ($($(#[doc = $meaning:literal])+ $name:ident = $code:literal,)+) => {
+        /// Why the process ended. The numbers are a contract with scripts and unit files; they never change.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Exit {
+            $($(#[doc = $meaning])+ $name,)+
+        }
+
+        impl Exit {
+            /// Every one, by its number.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// The number the process ends with.
+            pub const fn code(self) -> u8 {
+                match self {
+                    $(Self::$name => $code,)+
+                }
+            }
+
+            /// What it means, for the manual.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($meaning),+).trim(),)+
+                }
+            }
+        }
+    };
+}
+
+exits! {
     /// Everything asked for was done.
-    Done,
+    Done = 0,
     /// A bug or a condition nobody foresaw.
-    Unexpected,
+    Unexpected = 1,
     /// The command line makes no sense.
-    Usage,
+    Usage = 2,
     /// With `--exit-status`: at least one execution failed.
-    ExecutionFailed,
+    ExecutionFailed = 10,
     /// With `--exit-status`: at least one execution was cancelled, none failed.
-    ExecutionCancelled,
+    ExecutionCancelled = 11,
     /// `--timeout` passed.
-    TimedOut,
+    TimedOut = 12,
     /// With `--exit-status`: an ID was given up (not found, refused).
-    GivenUp,
+    GivenUp = 13,
     /// With `--exit-status --once`: something is still running.
-    StillRunning,
+    StillRunning = 14,
     /// A delivery was tried and not accepted; it is kept for the next run.
-    Undelivered,
+    Undelivered = 20,
     /// The API could not be reached.
-    Unreachable,
+    Unreachable = 69,
     /// The state can't be read or written.
-    State,
+    State = 74,
     /// Another process holds the state.
-    StateBusy,
+    StateBusy = 75,
     /// The API refused the credentials.
-    Credentials,
+    Credentials = 77,
     /// The configuration is invalid.
-    Config,
+    Config = 78,
     /// Stopped by SIGINT before the answer that was asked for was known.
-    Interrupted,
+    Interrupted = 130,
     /// Stopped by SIGTERM before the answer that was asked for was known.
-    Terminated,
+    Terminated = 143,
 }
 
 impl Exit {
-    /// The number the process ends with.
-    pub const fn code(self) -> u8 {
-        match self {
-            Self::Done => 0,
-            Self::Unexpected => 1,
-            Self::Usage => 2,
-            Self::ExecutionFailed => 10,
-            Self::ExecutionCancelled => 11,
-            Self::TimedOut => 12,
-            Self::GivenUp => 13,
-            Self::StillRunning => 14,
-            Self::Undelivered => 20,
-            Self::Unreachable => 69,
-            Self::State => 74,
-            Self::StateBusy => 75,
-            Self::Credentials => 77,
-            Self::Config => 78,
-            Self::Interrupted => 130,
-            Self::Terminated => 143,
-        }
-    }
-
     /// Where several reasons hold at once, the one that is told: the first in this order.
-    const ORDER: [Self; 11] = [
+    pub(crate) const ORDER: [Self; 11] = [
         Self::Config,
         Self::State,
         Self::StateBusy,

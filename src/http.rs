@@ -69,6 +69,11 @@ pub fn build(builder: ClientBuilder, trust: Trust<'_>) -> Result<Client, SetupEr
     })
 }
 
+/// Whether a client could be built with the certificates in the file at `path`.
+pub fn check_ca_file(path: &Path) -> Result<(), SetupError> {
+    build(builder(), Trust::SystemAnd(path)).map(drop)
+}
+
 fn certificates(path: &Path) -> Result<Vec<Certificate>, SetupError> {
     let pem =
         std::fs::read(path).map_err(|error| SetupError::Unreadable { path: path.into(), why: error.to_string() })?;

@@ -4,7 +4,7 @@
 mod extra;
 mod support;
 
-use std::fs;
+use std::{fs, process::Command};
 
 use extra::{Bench, FAST};
 use support::{Ended, Folder, Program};
@@ -155,7 +155,18 @@ fn help_fits_a_screen_and_completions_are_there() {
         assert!(script.stdout.iter().any(|line| line.contains("exit-status")), "{shell}");
     }
     let version = Program::bare(&folder).arg("--version").run().expect(0);
-    assert_eq!(version.stdout, [concat!("velt-watch ", env!("CARGO_PKG_VERSION"))]);
+    let [line] = &version.stdout[..] else { panic!("{:?}", version.stdout) };
+    let rest = line.strip_prefix(concat!("velt-watch ", env!("CARGO_PKG_VERSION"))).expect(line);
+    // Where the source lies in its repository, a report of a bug says which commit it is about.
+    let git = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+    let head = git.ok().filter(|git| git.status.success()).map(|git| String::from_utf8(git.stdout).unwrap());
+    let built_from =
+        rest.strip_prefix(" (").and_then(|rest| rest.strip_suffix(")")).map(|rest| rest.replace("-dirty", ""));
+    match (head, built_from) {
+        (Some(head), Some(commit)) => assert!(commit.len() >= 7 && head.starts_with(&commit), "{line}: HEAD is {head}"),
+        (None, None) => {}
+        (head, commit) => panic!("{line}: HEAD is {head:?}, the program says {commit:?}"),
+    }
 }
 
 #[test]

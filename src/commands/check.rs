@@ -1,23 +1,51 @@
 //! `velt-watch check`: is this configuration good, and what does it come to? It never prints a secret.
 
-use std::io::Write;
+mod online;
+
+use std::{io::Write, path::Path};
 
 use secrecy::ExposeSecret;
 
 use crate::{
     config::{
-        self, Config, Dialect, Given, SecretSource, Signing, SinkKind, StatePath, StdoutFormat, WebhookFormat,
-        secret::Environment,
+        self, Config, ConfigErrors, Dialect, Given, Problem, SecretSource, Signing, SinkKind, StatePath, StdoutFormat,
+        WebhookFormat, secret::Environment,
     },
     daemon::Failure,
     exit::Exit,
     plain,
-    velt::model::ExecutionStatus,
-    watch::list::WatchFile,
+    velt::model::{ExecutionId, ExecutionStatus},
+    watch::list::{Entry, Look, WatchFile},
 };
 
-pub(super) fn run(given: &Given, environment: &Environment, out: &mut impl Write) -> Result<Exit, Failure> {
-    let loaded = config::load(given, environment)?;
+/// A configuration that is good.
+pub(super) struct Checked {
+    config: Config,
+    /// What can be asked for.
+    first: Option<ExecutionId>,
+}
+
+impl Checked {
+    /// Tries it: credentials and each sink.
+    pub(super) fn online(&self, environment: &Environment, out: &mut impl Write) -> Result<Exit, Failure> {
+        online::run(&self.config, self.first.as_ref(), environment, out)
+    }
+}
+
+pub(super) fn run(given: &Given, environment: &Environment, out: &mut impl Write) -> Result<Checked, Failure> {
+    let loaded = match config::load(given, environment) {
+        Ok(loaded) => loaded,
+        Err(ConfigErrors(mut problems)) => {
+            // What is wrong with the watch file is told as well: nobody has to come twice.
+            if let Some(path) = config::watch_file(given, environment) {
+                match lines(&path) {
+                    Ok(lines) => lines.problems.iter().try_for_each(|problem| writeln!(out, "{problem}"))?,
+                    Err(problem) => problems.push(problem),
+                }
+            }
+            return Err(ConfigErrors(problems).into());
+        }
+    };
     let config = &loaded.config;
     match &loaded.file {
         Some(file) => writeln!(out, "configuration   {}", file.display())?,
@@ -35,28 +63,24 @@ pub(super) fn run(given: &Given, environment: &Environment, out: &mut impl Write
             plain::duration(discover.since)
         )?;
     }
-    let mut problems = 0;
     let named = config.watch.executions.len();
+    let mut first = config.watch.executions.first().cloned();
+    let mut problems = 0;
     match &config.watch.file {
         None => writeln!(out, "watching        {named} named in the configuration")?,
         Some(path) => {
-            let mut file = WatchFile::new(path);
-            let unreadable = |error| Failure::Wiring(format!("watch.file: {} can't be read: {error}", path.display()));
-            let mut list = file.open().map_err(unreadable)?;
-            // A last line without an end counts here: nobody is writing while somebody checks.
-            if let crate::watch::list::Look::Changed(settled) = file.look() {
-                list = settled;
-            }
+            let lines = lines(path).map_err(|problem| ConfigErrors(vec![problem]))?;
             writeln!(
                 out,
                 "watching        {named} named in the configuration, {} in {}",
-                list.entries.len(),
+                lines.entries.len(),
                 path.display()
             )?;
-            for problem in &list.problems {
-                writeln!(out, "{}", file.describe(problem))?;
+            for problem in &lines.problems {
+                writeln!(out, "{problem}")?;
             }
-            problems = list.problems.len();
+            problems = lines.problems.len();
+            first = first.or_else(|| lines.entries.first().map(|entry| entry.id.clone()));
         }
     }
     for warning in &loaded.warnings {
@@ -67,7 +91,30 @@ pub(super) fn run(given: &Given, environment: &Environment, out: &mut impl Write
         _ => "the configuration is good; the watch file has lines that are skipped",
     };
     writeln!(out, "{verdict}")?;
-    Ok(Exit::Done)
+    Ok(Checked { config: loaded.config, first })
+}
+
+/// A watch file as somebody finds it who looks once.
+struct Lines {
+    entries: Vec<Entry>,
+    /// Its bad lines, each with its place.
+    problems: Vec<String>,
+}
+
+fn lines(path: &Path) -> Result<Lines, Problem> {
+    let mut file = WatchFile::new(path);
+    let mut list = file.open().map_err(|error| Problem {
+        place: None,
+        key: "watch.file".into(),
+        what: format!("{} can't be read: {error}", path.display()),
+        hint: None,
+    })?;
+    // A last line without an end counts here: nobody is writing while somebody checks.
+    if let Look::Changed(settled) = file.look() {
+        list = settled;
+    }
+    let problems = list.problems.iter().map(|problem| file.describe(problem)).collect();
+    Ok(Lines { entries: list.entries, problems })
 }
 
 fn settings(config: &Config, environment: &Environment, out: &mut impl Write) -> std::io::Result<()> {

@@ -3,6 +3,7 @@
 
 mod check;
 pub mod dead_letters;
+mod man;
 mod paint;
 pub mod retry;
 pub mod status;
@@ -44,12 +45,18 @@ pub fn run(cli: &Cli, environment: &Environment) -> Result<Exit, Failure> {
 
 fn answer(command: &Command, cli: &Cli, environment: &Environment, out: &mut impl Write) -> Result<Exit, Failure> {
     match command {
-        Command::Check => {
+        Command::Check { online } => {
             let mut text = vec![];
             let done = check::run(&cli.given(), environment, &mut text);
             // Names of files and sinks are whatever somebody made them.
             out.write_all(plain::escape_lines(&String::from_utf8_lossy(&text)).as_bytes())?;
-            done
+            let checked = done?;
+            if !online {
+                return Ok(Exit::Done);
+            }
+            // Shown before anything is waited for.
+            out.flush()?;
+            checked.online(environment, out)
         }
         Command::Status(asked) => {
             let path = state_file(cli, environment)?;
@@ -103,6 +110,10 @@ fn answer(command: &Command, cli: &Cli, environment: &Environment, out: &mut imp
             let mut script = vec![];
             clap_complete::generate(*shell, &mut Cli::command(), "velt-watch", &mut script);
             out.write_all(&script)?;
+            Ok(Exit::Done)
+        }
+        Command::Man => {
+            out.write_all(&man::page()?)?;
             Ok(Exit::Done)
         }
     }

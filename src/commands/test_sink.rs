@@ -105,12 +105,12 @@ fn no_such_sink(name: &SinkName, known: &[&str]) -> String {
 }
 
 /// Different each time: a receiver that drops repetitions must not drop the second test.
-fn unique() -> String {
+pub(super) fn unique() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("{}-{}", now.as_nanos(), std::process::id())
 }
 
-fn sample(sink: &SinkName, now: Time, unique: &str) -> Delivery {
+pub(super) fn sample(sink: &SinkName, now: Time, unique: &str) -> Delivery {
     let execution: ExecutionId = EXECUTION.parse().expect("it is within an ID's alphabet");
     let event = Event {
         id: EventId::new(&execution, Some(unique), &Kind::Test, 1),

@@ -17,6 +17,7 @@ use super::{
     secret::Environment,
 };
 use crate::{
+    http as client,
     pace::{Pace, PaceError},
     route::{Filter, Initial, SinkName},
 };
@@ -92,7 +93,7 @@ impl Surroundings<'_> {
                     }
                     found => found.map_or(8 << 20, |found| found.value),
                 },
-                ca_file: self.path(&api, "ca_file"),
+                ca_file: self.ca_file(&api),
             };
             api.finish();
             built
@@ -332,7 +333,7 @@ impl Surroundings<'_> {
             rate_limit,
             max_in_flight: in_flight(table, 4),
             retry: built_retry,
-            ca_file: self.path(table, "ca_file"),
+            ca_file: self.ca_file(table),
             url: url?,
         })
     }
@@ -414,6 +415,18 @@ impl Surroundings<'_> {
             table.refuse(&found, "must not be empty", None);
         }
         Some(self.folder.join(found.value))
+    }
+
+    /// Tried here, where its place is at hand. It is read again whenever a client is built.
+    fn ca_file(&self, table: &Table<'_>) -> Option<PathBuf> {
+        let key = "ca_file";
+        let path = self.path(table, key)?;
+        if let (Err(error), Some(found)) = (client::check_ca_file(&path), table.place(key)) {
+            let hint =
+                "a PEM file with the certificate of your own authority; without one the system's roots count alone";
+            table.refuse(&found, error.to_string().trim_start_matches("ca_file "), Some(hint));
+        }
+        Some(path)
     }
 }
 

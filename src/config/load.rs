@@ -174,6 +174,16 @@ pub fn sinks(given: &Given, environment: &Environment) -> Result<Vec<Sink>, Conf
     if problems.is_empty() { Ok(sinks) } else { Err(ConfigErrors(problems)) }
 }
 
+/// The watch file alone, for who wants to see what is wrong with it beside what is wrong with the configuration.
+pub fn watch_file(given: &Given, environment: &Environment) -> Option<PathBuf> {
+    if given.watch_file.is_some() {
+        return given.watch_file.clone();
+    }
+    let file = find(given, environment)?;
+    let (parsed, _) = parse(Some(&file), &read(&file).ok()?, environment);
+    parsed.config.watch.file
+}
+
 fn find(given: &Given, environment: &Environment) -> Option<PathBuf> {
     let named = given.config.clone().or_else(|| environment.path("VELT_WATCH_CONFIG"));
     if named.is_some() {

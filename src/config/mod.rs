@@ -15,7 +15,7 @@ mod template;
 pub use file::{check_webhook_url, is_loopback};
 pub use http::Http;
 pub use key::{Dialect, KeyError};
-pub use load::{ConfigErrors, Given, Loaded, Output, load, sinks, state_path};
+pub use load::{ConfigErrors, Given, Loaded, Output, load, sinks, state_path, watch_file};
 pub use reader::{Problem, nearest, parse_duration};
 pub use template::{Fault, Template};
 
