@@ -291,8 +291,9 @@ fn around<'e>(instruction: &Instruction<'e>) -> Around<'e> {
         Instruction::GetItem => {
             Around::before([weigh(meter::WHOLE), Instruction::Swap, weigh(meter::TEXT), Instruction::Swap])
         }
-        Instruction::PushLoop(_) | Instruction::FastRecurse => Around::before([weigh(meter::TEXT)]),
-        Instruction::CallFunction(_, Some(1..)) => Around::before([weigh(meter::TEXT)]),
+        Instruction::PushLoop(_) | Instruction::FastRecurse | Instruction::CallFunction(_, Some(1..)) => {
+            Around::before([weigh(meter::TEXT)])
+        }
         // What is done by ours.
         Instruction::Slice => Around::instead(Instruction::CallFunction(meter::SLICE, Some(4))),
         Instruction::ApplyFilter(name, values, _) => spelled(name, &FILTERS)

@@ -77,8 +77,8 @@ impl Object for Measure {
     fn call(self: &Arc<Self>, state: &mut State<'_, '_>, values: &[Value]) -> Result<Value, Error> {
         let mut scale = Scale::new(state, u64::MAX);
         match (self.0, values) {
-            (SLICE, [value, start, stop, step]) => {
-                let cut = slice(&mut scale, value, [start, stop, step])?;
+            (SLICE, [value, parts @ ..]) => {
+                let cut = slice(&mut scale, value, parts)?;
                 made(state, cut)
             }
             (MADE, [value]) => made(state, value.clone()),
@@ -239,9 +239,8 @@ impl<'s, 't, 'e> Scale<'s, 't, 'e> {
                     changed |= anew.is_some();
                     settled.push(anew.unwrap_or(item));
                 }
-                Ok(changed.then(|| match value.is_tuple() {
-                    true => Value::from(Tuple::from(settled)),
-                    false => Value::from_object(settled),
+                Ok(changed.then(|| {
+                    if value.is_tuple() { Value::from(Tuple::from(settled)) } else { Value::from_object(settled) }
                 }))
             }
         }
@@ -264,9 +263,10 @@ impl<'s, 't, 'e> Scale<'s, 't, 'e> {
 }
 
 /// As in Python.
-fn slice(scale: &mut Scale<'_, '_, '_>, value: &Value, parts: [&Value; 3]) -> Result<Value, Error> {
+fn slice(scale: &mut Scale<'_, '_, '_>, value: &Value, parts: &[Value]) -> Result<Value, Error> {
     let number = |value: &Value| if value.is_none() { Ok(None) } else { i64::try_from(value.clone()).map(Some) };
-    let (start, stop, step) = (number(parts[0])?, number(parts[1])?, number(parts[2])?.unwrap_or(1));
+    let [from, to, step] = parts else { return Err(Error::from(ErrorKind::MissingArgument)) };
+    let (from, to, step) = (number(from)?, number(to)?, number(step)?.unwrap_or(1));
     if step == 0 {
         return Err(Error::new(ErrorKind::InvalidOperation, "cannot slice by step size of 0"));
     }
@@ -291,7 +291,7 @@ fn slice(scale: &mut Scale<'_, '_, '_>, value: &Value, parts: [&Value; 3]) -> Re
         }
     };
     scale.pay()?;
-    let picked = picked(length, start, stop, step);
+    let picked = picked(length, from, to, step);
     Ok(match value.as_str() {
         Some(text) if step == 1 => {
             let first = picked.clone().next().unwrap_or(0);
@@ -306,13 +306,13 @@ fn slice(scale: &mut Scale<'_, '_, '_>, value: &Value, parts: [&Value; 3]) -> Re
 }
 
 /// The places that a slice of something so long takes.
-fn picked(length: usize, start: Option<i64>, stop: Option<i64>, step: i64) -> impl Iterator<Item = usize> + Clone {
+fn picked(length: usize, from: Option<i64>, to: Option<i64>, step: i64) -> impl Iterator<Item = usize> + Clone {
     let length = i64::try_from(length).unwrap_or(i64::MAX);
     let ahead = step > 0;
     let (low, high) = if ahead { (0, length) } else { (-1, length - 1) };
     let clamp = |index: i64| if index < 0 { (index + length).max(low) } else { index.min(high) };
-    let first = start.map_or(if ahead { low } else { high }, clamp);
-    let end = stop.map_or(if ahead { high } else { low }, clamp);
+    let first = from.map_or(if ahead { low } else { high }, clamp);
+    let end = to.map_or(if ahead { high } else { low }, clamp);
     let distance = if ahead { end - first } else { first - end };
     let count = if distance > 0 { (distance.unsigned_abs() - 1) / step.unsigned_abs() + 1 } else { 0 };
     // No step is longer than what is sliced, where there are two places.
