@@ -48,6 +48,7 @@ fn observed(execution: &str, now: i64, sequences: Range<u64>, sinks: &[&str]) ->
     let records = sequences.clone().map(|sequence| Record {
         event: event(sequence),
         output: None,
+        push: None,
         sinks: sinks.iter().map(|name| SinkName::from(*name)).collect(),
     });
     Write::Observed(Box::new(Observation {

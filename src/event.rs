@@ -11,11 +11,11 @@ use sha2::{Digest, Sha256};
 use crate::{
     clock::Time,
     plain,
-    velt::model::{ExecutionId, ExecutionStatus, Failure, StepStatus},
+    velt::{
+        model::{ExecutionId, ExecutionStatus, Failure, StepStatus},
+        push::ENGINE_FACTS,
+    },
 };
-
-/// The types of the engine's stream that no snapshot shows.
-pub const ENGINE_FACTS: [&str; 3] = ["group.quorum-met", "loop.iteration-started", "loop.exhausted"];
 
 /// What happened. Prints as the event's `type`, for example `step.waiting`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -78,13 +78,15 @@ pub struct Filter {
     /// Globs on `definitionId`; empty means all. An event without one matches.
     pub definitions: Vec<WildMatch>,
     pub initial: Initial,
-    /// Whether the step's whole output goes with the event.
+    /// Whether the step's whole output goes with the event; where the sink takes pushes, all that the engine's event came with.
     pub include_output: bool,
+    /// Only what the engine's stream told, and as it told it.
+    pub pushes: bool,
 }
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { events: vec![], definitions: vec![], initial: Initial::All, include_output: false }
+        Self { events: vec![], definitions: vec![], initial: Initial::All, include_output: false, pushes: false }
     }
 }
 
@@ -92,6 +94,7 @@ impl Filter {
     pub fn wants(&self, event: &Event) -> bool {
         let any = |globs: &[WildMatch], text: &str| globs.is_empty() || globs.iter().any(|glob| glob.matches(text));
         (!event.data.initial || self.initial.wants(event))
+            && (!self.pushes || event.data.engine.is_some())
             && any(&self.events, &event.kind.to_string())
             && event.data.definition_id.as_deref().is_none_or(|definition| any(&self.definitions, definition))
     }
@@ -113,7 +116,22 @@ impl Routes {
 
     /// Whether any sink that wants this event wants its step's whole output too.
     pub fn want_output(&self, event: &Event) -> bool {
-        self.0.iter().any(|(_, filter)| filter.include_output && filter.wants(event))
+        self.0.iter().any(|(_, filter)| filter.include_output && !filter.pushes && filter.wants(event))
+    }
+
+    /// Whether any sink wants the engine's own event behind this one.
+    pub fn want_push(&self, event: &Event) -> bool {
+        self.0.iter().any(|(_, filter)| filter.pushes && filter.wants(event))
+    }
+
+    /// Whether any sink wants all that it came with, too.
+    pub fn want_whole_push(&self, event: &Event) -> bool {
+        self.0.iter().any(|(_, filter)| filter.pushes && filter.include_output && filter.wants(event))
+    }
+
+    /// Whether any sink wants all that the engine's events come with, of whichever events.
+    pub fn want_whole_pushes(&self) -> bool {
+        self.0.iter().any(|(_, filter)| filter.pushes && filter.include_output)
     }
 
     pub fn names(&self) -> impl Iterator<Item = &SinkName> {
@@ -153,6 +171,38 @@ mod tests {
                 assert_eq!(filter.wants(&event(kind, true, is_final)), wanted, "{kind}: {initial:?}");
                 assert!(filter.wants(&event(kind, false, is_final)), "{kind} is news");
             }
+        }
+    }
+
+    #[test]
+    fn who_takes_pushes_gets_only_what_the_engines_stream_told_and_no_output_is_stored_for_it() {
+        let event = |engine: &str| {
+            let json = format!(
+                r#"{{"id":"evt_1","type":"step.completed","timestamp":"2026-11-23T16:04:06.115Z","data":{{"executionId":"exec_1",
+                    "sequence":1,"observedAt":"2026-11-23T16:04:06.115Z","initial":false,"final":false{engine}}}}}"#
+            );
+            serde_json::from_str::<Event>(&json).unwrap()
+        };
+        let (told, shown) = (event(r#","engine":{"eventId":"e","seq":1}"#), event(""));
+        let routes = |filters: &[(bool, bool)]| {
+            let filter = |(pushes, include_output)| Filter { pushes, include_output, ..Filter::default() };
+            Routes::new(filters.iter().enumerate().map(|(n, of)| (SinkName::from(&*n.to_string()), filter(*of))))
+        };
+        let names = |routes: &Routes, event| routes.of(event).iter().map(ToString::to_string).collect::<String>();
+        let (json, push, whole) = ((false, false), (true, false), (true, true));
+        let all = routes(&[json, push, whole]);
+        assert_eq!((&*names(&all, &told), &*names(&all, &shown)), ("012", "0"));
+        for (filters, push, whole) in [
+            (&[json] as &[_], false, false),
+            (&[(false, true)], false, false),
+            (&[json, push], true, false),
+            (&[push, whole], true, true),
+        ] {
+            let routes = routes(filters);
+            assert_eq!((routes.want_push(&told), routes.want_whole_push(&told)), (push, whole), "{filters:?}");
+            assert!(!routes.want_push(&shown) && !routes.want_whole_push(&shown));
+            assert_eq!(routes.want_whole_pushes(), whole);
+            assert_eq!(routes.want_output(&told), filters == [(false, true)], "{filters:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ mod extra;
 mod support;
 
 use extra::Bench;
-use support::{Program, webhook, webhook_with};
+use support::{Program, webhook_with};
 use velt_sim::{Endpoint, ErrorStatus, Fault, Receiver, receiver::Answer};
 
 /// `[watch]` and a discovery, with two sinks.
@@ -15,7 +15,7 @@ fn everything(receiver: &Receiver) -> String {
         "[watch]\nexecutions = [\"exec_1\", \"exec_2\"]\n[[discover]]\ndefinition = \"marketing-copy-approval\"\n\
          [[sink]]\nname = \"lines\"\ntype = \"stdout\"\n{}{}",
         webhook_with("first", &receiver.url("/first"), "events = [\"execution.*\"]\n"),
-        webhook("second", &receiver.url("/second")),
+        webhook_with("second", &receiver.url("/second"), "").replace("\"json\"", "\"velt\""),
     )
 }
 

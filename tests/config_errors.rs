@@ -37,6 +37,12 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
         ("[watch]\nexecutions = [\"good\", \"exec 1\"]".into(), "2:23", "watch.executions", "letters, digits"),
         ("[sink]\nname = \"a\"".into(), "1:1", "sink", "[[sink]]"),
         (with("url = \"https://h/\"\nformat = \"xml\""), "5:10", "format", "\"json\""),
+        (
+            format!("[poll]\nevents = false\n{}", with("url = \"https://h/\"\nformat = \"velt\"")),
+            "7:10",
+            "sink[0].format",
+            "poll.events is false",
+        ),
         (sink.to_owned(), "1:1", "sink", "url_env"),
         (with("url_env = \"NO_SUCH_URL\""), "4:11", "url_env", "NO_SUCH_URL"),
         (with("url = \"https://h/\"\nretry = { multiplier = 11 }"), "5:24", "retry.multiplier", "1 to 10"),

@@ -66,14 +66,14 @@ fn an_event_that_cant_be_rendered_is_a_dead_letter_and_holds_nobody_up() {
     let config = folder.config(&templated(&receiver.url("/"), body, ""));
     let program = || Program::new(&folder, &sim).config(&config).state(folder.state());
     let log = program().arg("exec_1").run().expect(20).log();
-    assert!(log.contains("the template can't be rendered"), "{log}");
+    assert!(log.contains("it can't be rendered for this sink"), "{log}");
 
     let sent: Vec<Value> = receiver.received().iter().map(|request| request.json()).collect();
     assert_eq!(sent, ["execution.completed"], "what came behind it went out");
     let dead = program().args(["dead-letters", "list"]).run().expect(0).stdout.join("\n");
     assert!(dead.contains("refused"), "{dead}");
     let shown = program().args(["dead-letters", "show", "1"]).run().expect(0).stdout.join("\n");
-    assert!(shown.contains("step.on-fire") && shown.contains("the template can't be rendered: "), "{shown}");
+    assert!(shown.contains("step.on-fire") && shown.contains("it can't be rendered for this sink: "), "{shown}");
 }
 
 #[test]

@@ -176,7 +176,7 @@ fn sinks(config: &Config, environment: &Environment, out: &mut impl Write) -> st
                 // The body itself is never shown: it may hold a key.
                 let content_type = match &webhook.format {
                     WebhookFormat::Template(template) => format!(" ({})", plain::escape(template.content_type())),
-                    WebhookFormat::Json | WebhookFormat::CloudEvents | WebhookFormat::Slack => String::new(),
+                    _ => String::new(),
                 };
                 format!("webhook to {host}, {format}{content_type}, {headers} headers{signed}")
             }

@@ -10,7 +10,7 @@ use super::open;
 use crate::{
     cli::Cli,
     clock::{Clock, Time},
-    config::{self, SinkKind, StatePath, nearest, secret::Environment},
+    config::{self, Sink, SinkKind, StatePath, nearest, secret::Environment},
     daemon::{self, Failure},
     deliver::{self, SinkSpec, Verdict},
     event::{Data, Event, EventId, Kind},
@@ -19,7 +19,7 @@ use crate::{
     plain::escape,
     route::SinkName,
     store::{Access, Delivery, DeliveryId, Store, StoreError, Write},
-    velt::model::ExecutionId,
+    velt::{model::ExecutionId, push::Push},
 };
 
 /// Whose event the sample is.
@@ -45,8 +45,7 @@ pub(super) fn run(
     let tried = runtime.block_on(async {
         let clock = Clock::system();
         let SinkSpec { way, .. } = daemon::sink(sink, environment, &clock)?;
-        let sample = sample(name, clock.now(), &unique());
-        Ok::<_, Failure>(deliver::attempt(&way, &sample).await)
+        Ok::<_, Failure>(deliver::attempt(&way, &sample(sink, clock.now())).await)
     });
     // A look-up of a name that hangs must not hold the process.
     runtime.shutdown_background();
@@ -105,12 +104,19 @@ fn no_such_sink(name: &SinkName, known: &[&str]) -> String {
 }
 
 /// Different each time: a receiver that drops repetitions must not drop the second test.
-pub(super) fn unique() -> String {
+fn unique() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("{}-{}", now.as_nanos(), std::process::id())
 }
 
-pub(super) fn sample(sink: &SinkName, now: Time, unique: &str) -> Delivery {
+/// What `sink` is tried with: a new event each time.
+pub(super) fn sample(sink: &Sink, now: Time) -> Delivery {
+    let mut sample = watch_test(&sink.name, now, &unique());
+    sample.push = sink.filter.pushes.then(|| pushed(&sample, now));
+    sample
+}
+
+fn watch_test(sink: &SinkName, now: Time, unique: &str) -> Delivery {
     let execution: ExecutionId = EXECUTION.parse().expect("it is within an ID's alphabet");
     let event = Event {
         id: EventId::new(&execution, Some(unique), &Kind::Test, 1),
@@ -144,10 +150,26 @@ pub(super) fn sample(sink: &SinkName, now: Time, unique: &str) -> Delivery {
         json: event.to_json().into(),
         event_id: event.id,
         output: None,
+        push: None,
         attempts: 0,
         enqueued_at: now,
         due_at: now,
     }
+}
+
+/// The sample, as if the engine's stream had told it.
+fn pushed(sample: &Delivery, now: Time) -> Box<str> {
+    let push = Push {
+        execution_id: sample.execution.clone(),
+        event_id: sample.event_id.as_str().into(),
+        seq: 0,
+        kind: Kind::Test.to_string().into(),
+        step_id: None,
+        timestamp: now.as_millis(),
+        correlation_id: None,
+        data: None,
+    };
+    push.to_json().into()
 }
 
 #[cfg(test)]
@@ -157,11 +179,11 @@ mod tests {
     #[test]
     fn the_sample_is_an_event_like_any_other_and_a_new_one_each_time() {
         let now = "2026-11-23T16:04:06.115Z".parse().unwrap();
-        let delivery = sample(&"approvals".into(), now, "1");
+        let delivery = watch_test(&"approvals".into(), now, "1");
         let event: Event = serde_json::from_str(&delivery.json).unwrap();
         assert_eq!(event.to_json(), &*delivery.json);
         assert_eq!((event.kind, event.data.sequence, event.id), (Kind::Test, 0, delivery.event_id.clone()));
-        assert_ne!(sample(&"approvals".into(), now, "2").event_id, delivery.event_id);
+        assert_ne!(watch_test(&"approvals".into(), now, "2").event_id, delivery.event_id);
         assert_ne!(unique(), unique());
     }
 

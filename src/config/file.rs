@@ -151,7 +151,7 @@ impl Surroundings<'_> {
 
         let mut sinks: Vec<Sink> = vec![];
         for table in root.tables("sink") {
-            if let Some(sink) = self.sink(&table, &sinks, &mut inline_secrets, &mut warnings) {
+            if let Some(sink) = self.sink(&table, &sinks, poll.events, &mut inline_secrets, &mut warnings) {
                 sinks.push(sink);
             }
             table.finish();
@@ -200,7 +200,14 @@ impl Surroundings<'_> {
         }
     }
 
-    fn sink(&self, table: &Table<'_>, others: &[Sink], inline: &mut bool, warnings: &mut Vec<String>) -> Option<Sink> {
+    fn sink(
+        &self,
+        table: &Table<'_>,
+        others: &[Sink],
+        streams: bool,
+        inline: &mut bool,
+        warnings: &mut Vec<String>,
+    ) -> Option<Sink> {
         #[derive(Clone, Copy)]
         enum Kind {
             Stdout,
@@ -229,6 +236,7 @@ impl Surroundings<'_> {
             definitions: globs("definitions"),
             initial: Initial::All,
             include_output: table.boolean("include_output").unwrap_or(false),
+            pushes: false,
         };
         let initial = table.boolean("initial");
         let kind = match kind {
@@ -238,7 +246,8 @@ impl Surroundings<'_> {
                     .unwrap_or(StdoutFormat::Json),
             }),
             Some(Kind::Webhook) => {
-                let webhook = self.webhook(table, name.as_ref(), &filter, inline, warnings);
+                let format = body::format(table, self.report, &filter, streams, inline);
+                let webhook = self.webhook(table, name.as_ref(), format, inline, warnings);
                 webhook.map(|webhook| SinkKind::Webhook(Box::new(webhook)))
             }
             None => {
@@ -251,6 +260,13 @@ impl Surroundings<'_> {
         };
         if let Some(SinkKind::Webhook(webhook)) = &kind {
             filter.initial = webhook.format.initial();
+            filter.pushes = webhook.format == WebhookFormat::Velt;
+            if filter.pushes && webhook.signing.is_none() {
+                let name = name.as_ref().map_or("", |name| name.value);
+                warnings.push(format!(
+                    "sink {name}: without a secret it is not signed; a receiver of Velt's push may refuse that"
+                ));
+            }
             if webhook.format == WebhookFormat::Slack
                 && filter.include_output
                 && let Some(found) = table.place("include_output")
@@ -272,11 +288,10 @@ impl Surroundings<'_> {
         &self,
         table: &Table<'_>,
         name: Option<&Found<&str>>,
-        filter: &Filter,
+        format: Option<WebhookFormat>,
         inline: &mut bool,
         warnings: &mut Vec<String>,
     ) -> Option<Webhook> {
-        let format = body::format(table, self.report, filter, inline);
         let url = self.secret(table, ["url", "url_env", "url_file"], inline);
         if url.is_none() && !["url", "url_env", "url_file"].iter().any(|key| table.has(key)) {
             self.report.at(&table.span, "sink.url", "is missing", Some("one of url, url_env, url_file"));
@@ -317,7 +332,8 @@ impl Surroundings<'_> {
             };
             headers.extend(source.map(|source| (header, source)));
         }
-        let signing = self.signing(table, inline);
+        let dialect = format.as_ref().map_or(Dialect::Standard, WebhookFormat::dialect);
+        let signing = self.signing(table, dialect, inline);
         let retry = table.table("retry");
         let built_retry = Retry {
             pace: pace(&retry, Duration::from_secs(5), Duration::from_secs(3_600), 3.0, 0.2),
@@ -339,7 +355,7 @@ impl Surroundings<'_> {
     }
 
     /// How a webhook is signed; each secret is tried here, with its place at hand.
-    fn signing(&self, table: &Table<'_>, inline: &mut bool) -> Option<Signing> {
+    fn signing(&self, table: &Table<'_>, usual: Dialect, inline: &mut bool) -> Option<Signing> {
         let given = table.word("signature", &[("standard", Dialect::Standard), ("velt", Dialect::Velt)]);
         let [_, env_key, file_key] = SIGNING_SECRETS;
         let plain = table.text_or_texts("secret");
@@ -365,7 +381,7 @@ impl Surroundings<'_> {
             }
             return None;
         };
-        let dialect = given.unwrap_or(Dialect::Standard);
+        let dialect = given.unwrap_or(usual);
         // What kind of secret is meant isn't known where the word is wrong.
         let known = given.is_some() || !table.has("signature");
         for (found, source) in &places {

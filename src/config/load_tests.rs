@@ -72,7 +72,14 @@ fn in_force(format: &str) {
     // The last of its lines is the webhook's.
     let (before, after) = in_force.rsplit_once("format = \"json\"").unwrap();
     let in_force = format!("{before}format = \"{format}\"{after}");
-    let mut case = Case::new(&in_force.replace("/run/secrets/velt-auth-token", "token").replace("/run/secrets/", ""));
+    let mut case = Case::new(
+        &in_force
+            .replace("/run/secrets/velt-auth-token", "token")
+            .replace("/run/secrets/", "")
+            .replace("/etc/ssl/", ""),
+    );
+    let authority = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap();
+    fs::write(case.folder.path().join("internal.pem"), authority.cert.pem()).unwrap();
     fs::write(case.folder.path().join("token"), "secret\n").unwrap();
     fs::write(case.folder.path().join("approvals"), WHSEC).unwrap();
     case.environment = [
@@ -162,7 +169,7 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
         (
             with("url = \"https://h/\"\nformat = \"xml\""),
             "5:10",
-            &["sink[0].format", "\"json\", \"slack\", \"cloudevents\", \"template\""],
+            &["sink[0].format", "\"json\", \"slack\", \"cloudevents\", \"template\", \"velt\""],
         ),
         (
             with("url = \"https://h/\"\nformat = \"slack\"\ninclude_output = true"),

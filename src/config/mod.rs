@@ -173,6 +173,8 @@ pub enum WebhookFormat {
     Template(Arc<Template>),
     /// A Slack message: the pending events of one execution, in words.
     Slack,
+    /// The engine's own event, as Velt's own push has it.
+    Velt,
 }
 
 impl WebhookFormat {
@@ -183,6 +185,7 @@ impl WebhookFormat {
             Self::CloudEvents => "cloudevents",
             Self::Template(_) => "template",
             Self::Slack => "slack",
+            Self::Velt => "velt",
         }
     }
 
@@ -190,7 +193,15 @@ impl WebhookFormat {
     pub const fn rate(&self) -> Rate {
         match self {
             Self::Slack => Rate(1.0),
-            Self::Json | Self::CloudEvents | Self::Template(_) => Rate::UNLIMITED,
+            Self::Json | Self::CloudEvents | Self::Template(_) | Self::Velt => Rate::UNLIMITED,
+        }
+    }
+
+    /// How a sink's secrets sign unless it says so itself.
+    pub const fn dialect(&self) -> Dialect {
+        match self {
+            Self::Velt => Dialect::Velt,
+            Self::Json | Self::CloudEvents | Self::Template(_) | Self::Slack => Dialect::Standard,
         }
     }
 
@@ -198,7 +209,7 @@ impl WebhookFormat {
     pub const fn initial(&self) -> Initial {
         match self {
             Self::Slack => Initial::Pressing,
-            Self::Json | Self::CloudEvents | Self::Template(_) => Initial::All,
+            Self::Json | Self::CloudEvents | Self::Template(_) | Self::Velt => Initial::All,
         }
     }
 }

@@ -1,33 +1,46 @@
 //! What goes out: the committed bytes, or the same event with the step's output where a sink asks for it; in an envelope, or as its
-//! owner's template has it, where it asks for that. Pure.
+//! owner's template or Velt's own push has it, where it asks for that. Pure.
 
 use std::borrow::Cow;
 
-use super::{cloudevent, slack};
+use super::{cloudevent, push::push, slack};
 use crate::{
     config::{Fault, WebhookFormat},
     event::Event,
     store::{Delivery, Parcel},
 };
 
-/// A webhook's body. Only a template can fail, for an event unlike all that it was tried with.
-pub(super) fn webhook(parcel: &Parcel, format: &WebhookFormat, include_output: bool) -> Result<String, Fault> {
+/// A webhook's body.
+#[derive(Debug)]
+pub(super) struct Body {
+    pub(super) text: String,
+    /// The engine's own id of the event, where that is what the receiver knows it by.
+    pub(super) engine_id: Option<Box<str>>,
+}
+
+/// A template can fail, for an event unlike all that it was tried with; and so can a push, of what the engine's stream never told.
+pub(super) fn webhook(parcel: &Parcel, format: &WebhookFormat, include_output: bool) -> Result<Body, Fault> {
     // Every format but Slack's takes one event at a time.
     let delivery = parcel.first();
-    Ok(match format {
+    let text = match format {
         WebhookFormat::Slack => slack::body(parcel),
         WebhookFormat::Json => json(delivery, include_output).into_owned(),
         WebhookFormat::CloudEvents => {
             cloudevent::envelope(&delivery.event_id, &delivery.execution, &json(delivery, include_output))
         }
         WebhookFormat::Template(template) => template.render(&json(delivery, include_output))?,
-    })
+        WebhookFormat::Velt => {
+            let push = push(delivery, include_output)?;
+            return Ok(Body { text: push.to_json(), engine_id: Some(push.event_id) });
+        }
+    };
+    Ok(Body { text, engine_id: None })
 }
 
 /// What a webhook's body is called.
 pub(super) fn content_type(format: &WebhookFormat) -> &str {
     match format {
-        WebhookFormat::Json | WebhookFormat::Slack => "application/json",
+        WebhookFormat::Json | WebhookFormat::Slack | WebhookFormat::Velt => "application/json",
         WebhookFormat::CloudEvents => "application/cloudevents+json",
         WebhookFormat::Template(template) => template.content_type(),
     }

@@ -20,7 +20,7 @@ pub enum Answer {
     },
     /// No answer came.
     Failure(Failure),
-    /// Nothing was sent: the sink's template can't be rendered for this event. It never will be: the same event gives the same bytes.
+    /// Nothing was sent: the sink's format can't be made of this event. It never will be: the same event gives the same bytes.
     Unrendered { why: String },
 }
 
@@ -108,7 +108,7 @@ pub fn judge(answer: &Answer) -> Judgement {
         },
         Answer::Unrendered { why } => Judgement {
             verdict: Verdict::Refused,
-            answer: Words { what: "the template can't be rendered".into(), detail: Some(why.clone()) },
+            answer: Words { what: "it can't be rendered for this sink".into(), detail: Some(why.clone()) },
         },
     }
 }
@@ -292,7 +292,7 @@ mod tests {
     fn what_no_template_can_say_is_refused_with_the_reason() {
         let judgement = judge(&Answer::Unrendered { why: "undefined value".into() });
         assert_eq!(judgement.verdict, Verdict::Refused);
-        assert_eq!(judgement.answer.to_string(), "the template can't be rendered: undefined value");
+        assert_eq!(judgement.answer.to_string(), "it can't be rendered for this sink: undefined value");
     }
 
     #[test]

@@ -179,6 +179,7 @@ mod tests {
             event_id: "evt_1".parse().unwrap(),
             json: "{}".into(),
             output: None,
+            push: None,
             attempts: 0,
             enqueued_at: at,
             due_at: at,

@@ -27,6 +27,7 @@ mod once;
 mod order;
 mod printer;
 mod probing;
+mod push;
 mod queue_time;
 mod reason;
 mod signature;

@@ -25,7 +25,7 @@ pub enum Reason {
     Refused,
     /// 5xx.
     ServerError,
-    /// The sink's template can't be rendered for the event.
+    /// The sink's format can't be made of the event: in all but rare cases a template that fails.
     Template,
     /// Standard output can't be written, or whatever else.
     Other,

@@ -33,6 +33,8 @@ impl fmt::Debug for Signer {
 pub struct Message<'a> {
     /// The event's id; it has no `.` in it, so nobody can move the borders between what is signed.
     pub id: &'a str,
+    /// What Velt's dialect calls the event by.
+    pub velt_id: &'a str,
     /// When the attempt is made, in seconds since 1970.
     pub seconds: i64,
     /// How many attempts were made before.
@@ -60,11 +62,10 @@ impl Signer {
                 ("webhook-timestamp", message.seconds.to_string()),
                 ("webhook-signature", self.standard(message)),
             ],
-            Dialect::Velt => vec![
-                ("x-velt-event-id", message.id.into()),
-                ("x-velt-attempt", message.attempt.to_string()),
-                ("x-velt-signature", format!("sha256={}", plain::hex(&mac(&self.keys[0], &[message.body])))),
-            ],
+            Dialect::Velt => {
+                let signature = format!("sha256={}", plain::hex(&mac(&self.keys[0], &[message.body])));
+                marks(message).into_iter().chain([("x-velt-signature", signature)]).collect()
+            }
         }
     }
 
@@ -74,6 +75,11 @@ impl Signer {
         let sign = |key| format!("v1,{}", BASE64.encode(mac(key, &[before.as_bytes(), message.body])));
         self.keys.iter().map(sign).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// What Velt's push says of each attempt, signed or not.
+pub(super) fn marks(message: &Message<'_>) -> [(&'static str, String); 2] {
+    [("x-velt-event-id", message.velt_id.into()), ("x-velt-attempt", message.attempt.to_string())]
 }
 
 fn mac(key: &Hmac<Sha256>, parts: &[&[u8]]) -> [u8; 32] {
@@ -97,7 +103,7 @@ mod tests {
     }
 
     fn message<'a>(id: &'a str, seconds: i64, body: &'a [u8]) -> Message<'a> {
-        Message { id, seconds, attempt: 0, body }
+        Message { id, velt_id: id, seconds, attempt: 0, body }
     }
 
     /// The signature header alone.
@@ -126,7 +132,7 @@ mod tests {
         // The well-known example of HMAC-SHA256 (RFC 4231, case 2).
         let signer = signer(Dialect::Velt, &["Jefe", "old"]).unwrap();
         let body = b"what do ya want for nothing?";
-        let headers = signer.headers(&Message { id: "evt_1", seconds: 5, attempt: 2, body });
+        let headers = signer.headers(&Message { id: "ours", velt_id: "evt_1", seconds: 5, attempt: 2, body });
         let expected = [
             ("x-velt-event-id", "evt_1"),
             ("x-velt-attempt", "2"),

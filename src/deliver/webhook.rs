@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use super::{
     Answer, Clients, Identity, Outlet, Press, Printing, Sending, Signer, SinkSpec, Way, body, client::Kind,
-    extract::extract, judge, judge::Failure, signature::Message, slack,
+    extract::extract, judge, judge::Failure, signature, signature::Message, slack,
 };
 use crate::{
     clock::{Clock, Time},
@@ -36,8 +36,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Looking whether secrets have changed takes no longer than this; the old ones go on.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
-
-const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 
 /// Where to send, with the secrets resolved.
 #[derive(Debug, Clone)]
@@ -186,19 +184,27 @@ impl Webhook {
         };
         let mut headers = prepared.headers.clone();
         let id = parcel.first().event_id.as_str();
-        let mut own = vec![(WEBHOOK_ID, id.to_owned())];
-        if let Some(signer) = &prepared.signer {
-            let seconds = self.clock.now().as_millis().div_euclid(1_000);
-            let signed = signer.headers(&Message { id, seconds, attempt: parcel.attempts(), body: body.as_bytes() });
-            own.extend(signed.into_iter().map(|(name, value)| (HeaderName::from_static(name), value)));
+        let message = Message {
+            id,
+            velt_id: body.engine_id.as_deref().unwrap_or(id),
+            seconds: self.clock.now().as_millis().div_euclid(1_000),
+            attempt: parcel.attempts(),
+            body: body.text.as_bytes(),
+        };
+        let mut own = vec![("webhook-id", id.to_owned())];
+        if self.format == WebhookFormat::Velt {
+            own.extend(signature::marks(&message));
         }
+        own.extend(prepared.signer.iter().flat_map(|signer| signer.headers(&message)));
         for (name, value) in own {
-            // OK because ids are made here, of hexadecimal digits; one that a state file was made to hold is left out.
+            let name = HeaderName::from_static(name);
+            // OK because ids are made here, of hexadecimal digits; one that a state file was made to hold, or that the engine has made of
+            // what no header may have, is left out.
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(name, value);
             }
         }
-        let request = self.client.post(prepared.url.clone()).headers(headers).timeout(self.timeout).body(body);
+        let request = self.client.post(prepared.url.clone()).headers(headers).timeout(self.timeout).body(body.text);
         match request.send().await {
             Err(error) => Answer::Failure(self.failure(&error)),
             Ok(response) => {

@@ -54,7 +54,7 @@ pub struct RememberedStream {
     pub held: Vec<Recorded>,
 }
 
-/// Something that the engine recorded, without what is private.
+/// Something that the engine recorded, without what is private unless a sink asks for that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Recorded {
@@ -62,6 +62,11 @@ pub struct Recorded {
     pub kind: Box<str>,
     pub step_id: Option<Box<str>>,
     pub at: Time,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<Box<str>>,
+    /// What it came with, as JSON: without what is private, unless a sink asks for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Box<str>>,
     pub engine: Engine,
     /// The observation that first read it.
     pub seen_at: Time,

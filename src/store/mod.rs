@@ -20,7 +20,7 @@ use crate::{
     clock::Time,
     event::{Event, EventId},
     route::SinkName,
-    velt::model::ExecutionId,
+    velt::{model::ExecutionId, push::Push},
 };
 
 pub use commits::{Commits, Witness};
@@ -205,6 +205,8 @@ pub struct Record {
     pub event: Event,
     /// The step's whole output, present only while a sink asks for it.
     pub output: Option<Box<RawValue>>,
+    /// The engine's own event behind it, present only while a sink asks for it.
+    pub push: Option<Push>,
     /// One delivery each.
     pub sinks: Vec<SinkName>,
 }
@@ -221,6 +223,8 @@ pub struct Delivery {
     /// The event's JSON without the step's output: the bytes that were committed.
     pub json: Box<str>,
     pub output: Option<Box<RawValue>>,
+    /// The JSON of the engine's own event behind it.
+    pub push: Option<Box<str>>,
     /// Attempts made so far.
     pub attempts: u32,
     /// When the read that showed it was answered: its age counts from here, however long the commit had to wait for the disk. For a

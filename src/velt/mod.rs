@@ -4,5 +4,6 @@ pub mod client;
 pub mod error;
 pub mod listing;
 pub mod model;
+pub mod push;
 pub mod question;
 pub mod stream;

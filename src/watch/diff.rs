@@ -11,12 +11,15 @@ use tracing::debug;
 use super::merge::{self, Merged, StreamRead};
 use crate::{
     clock::Time,
-    event::{Data, Engine, Event, EventId, Kind, StepFacts},
+    event::{Data, Event, EventId, Kind, StepFacts},
     store::{
         Abandoned, Outcome, Standing,
         memory::{Memory, Recorded, RememberedExecution, RememberedStep, StaleReads},
     },
-    velt::model::{ExecutionId, ExecutionStatus, ExecutionView, StepStatus, StepView},
+    velt::{
+        model::{ExecutionId, ExecutionStatus, ExecutionView, StepStatus, StepView},
+        push::Push,
+    },
 };
 
 /// So many contradicting reads in a row, over at least so long, and the API is believed.
@@ -44,11 +47,12 @@ pub enum Diff {
     Stale { memory: Memory, contradicts: String },
 }
 
-/// An event and, apart from it, the step's whole output.
+/// An event and, apart from it, the step's whole output and what the engine's stream told it by.
 #[derive(Debug)]
 pub struct Told {
     pub event: Event,
     pub output: Option<Box<RawValue>>,
+    pub push: Option<Push>,
 }
 
 /// Whether a read denies an end that is remembered: nothing else of it counts then.
@@ -170,7 +174,7 @@ fn contradictions(old: &Memory, view: &ExecutionView, known: &HashMap<&str, usiz
 
 /// A status that was entered, or something that only the engine tells.
 enum Change {
-    Execution { from: Option<ExecutionStatus>, at: Time, engine: Option<Engine> },
+    Execution { from: Option<ExecutionStatus>, at: Time, recorded: Option<Recorded> },
     Step(Box<Entered>),
     Engine(Recorded),
 }
@@ -181,7 +185,7 @@ struct Entered {
     to: StepStatus,
     entry: u32,
     at: Time,
-    engine: Option<Engine>,
+    recorded: Option<Recorded>,
     /// Its place in the memory.
     remembered: usize,
     /// Its place in the view, which shows it in this status; `None` where it has left the status again.
@@ -241,14 +245,13 @@ fn apply(
             let at = own.or(told_by_engine).unwrap_or(observed_at);
             let at = if from.is_some() { at.max(after.told_at) } else { at };
             after.told_at = at;
-            let engine = recorded.map(|recorded| recorded.engine);
-            seq = engine.as_ref().map_or(seq, |engine| engine.seq);
+            seq = recorded.as_ref().map_or(seq, |recorded| recorded.engine.seq);
             let entered = Entered {
                 from: from.replace(to.clone()),
                 to,
                 entry,
                 at,
-                engine,
+                recorded,
                 remembered,
                 shown: is_last.then_some(shown),
             };
@@ -288,7 +291,7 @@ fn apply(
         told_at: at,
     });
     if entered {
-        let change = Change::Execution { from, at, engine: recorded.map(|recorded| recorded.engine) };
+        let change = Change::Execution { from, at, recorded };
         if view.status.is_terminal() {
             changes.push(change);
         } else {
@@ -368,21 +371,22 @@ impl<'a> Narrator<'a> {
         for change in changes {
             let data = Data { execution: facts.clone(), ..self.data() };
             let told = match change {
-                Change::Execution { from, at, engine } => {
+                Change::Execution { from, at, recorded } => {
                     let kind = Kind::Execution(view.status.clone());
                     let entry = self.count(&kind);
                     let data = Data {
                         from: from.map(|status| status.as_str().into()),
                         to: Some(view.status.as_str().into()),
                         is_final: view.status.is_terminal(),
-                        engine,
+                        engine: recorded.as_ref().map(|recorded| recorded.engine.clone()),
                         ..data
                     };
                     let id = EventId::new(self.reading.id, None, &kind, entry);
-                    Told { event: Event { id, kind, timestamp: at, data }, output: None }
+                    let push = recorded.map(|recorded| self.push(recorded));
+                    Told { event: Event { id, kind, timestamp: at, data }, output: None, push }
                 }
                 Change::Step(entered) => {
-                    let Entered { from, to, entry, at, engine, remembered, shown } = *entered;
+                    let Entered { from, to, entry, at, recorded, remembered, shown } = *entered;
                     let step = &self.memory.steps[remembered];
                     let mut facts = facts_of(step);
                     if shown.is_none() {
@@ -395,17 +399,19 @@ impl<'a> Narrator<'a> {
                         from: from.map(|status| status.as_str().into()),
                         to: Some(to.as_str().into()),
                         step: Some(facts),
-                        engine,
+                        engine: recorded.as_ref().map(|recorded| recorded.engine.clone()),
                         ..data
                     };
                     let output = shown.and_then(|shown| view.steps[shown].output.clone());
-                    Told { event: Event { id, kind, timestamp: at, data }, output }
+                    let push = recorded.map(|recorded| self.push(recorded));
+                    Told { event: Event { id, kind, timestamp: at, data }, output, push }
                 }
                 Change::Engine(recorded) => {
                     let kind = Kind::Engine((&*recorded.kind).into());
                     let id = EventId::of_engine(self.reading.id, &recorded.engine.event_id);
-                    let data = Data { initial: false, engine: Some(recorded.engine), ..data };
-                    Told { event: Event { id, kind, timestamp: recorded.at, data }, output: None }
+                    let data = Data { initial: false, engine: Some(recorded.engine.clone()), ..data };
+                    let event = Event { id, kind, timestamp: recorded.at, data };
+                    Told { event, output: None, push: Some(self.push(recorded)) }
                 }
             };
             self.told.push(told);
@@ -429,7 +435,22 @@ impl<'a> Narrator<'a> {
         };
         let id = EventId::new(self.reading.id, data.step.as_ref().map(|step| &*step.step_id), &kind, entry);
         let event = Event { id, kind, timestamp: self.reading.observed_at, data: with(data) };
-        self.told.push(Told { event, output: None });
+        self.told.push(Told { event, output: None, push: None });
+    }
+
+    /// What the stream told, as the stream has it.
+    fn push(&self, recorded: Recorded) -> Push {
+        let Recorded { kind, step_id, at, correlation_id, data, engine, .. } = recorded;
+        Push {
+            execution_id: self.reading.id.clone(),
+            event_id: engine.event_id,
+            seq: engine.seq,
+            kind,
+            step_id,
+            timestamp: at.as_millis(),
+            correlation_id,
+            data: data.and_then(|data| RawValue::from_string(data.into()).ok()),
+        }
     }
 
     /// The how-many-th of its kind this event of the execution is.

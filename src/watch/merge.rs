@@ -2,21 +2,21 @@
 //!
 //! Pure. A stream event stands for the oldest entry of its step and status that has not been told yet. What is ahead of the snapshot is
 //! held, in the memory, until a later one confirms it; what the stream told the first time it was read is from before the watch: it
-//! gives times and counts. Nothing private leaves: of what an event came with only the scalars of a group's or a loop's are kept.
+//! gives times and counts. Nothing private leaves unless a sink asks for it: of what an event came with only the scalars of a group's or a
+//! loop's are kept, and of a step's what [`push::thin`] lets pass.
 
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
-use serde_json::Value;
-
 use crate::{
     clock::Time,
-    event::{ENGINE_FACTS, Engine},
+    event::Engine,
     store::memory::{Memory, Recorded, RememberedStep, RememberedStream},
     velt::{
         model::{ExecutionStatus, ExecutionView, StepStatus},
+        push::{self, ENGINE_FACTS},
         stream::EngineEvent,
     },
 };
@@ -28,9 +28,6 @@ const SETTLED_AFTER: Duration = Duration::from_secs(10);
 /// More is not held: a stream that is so far ahead is not this execution's.
 const HELD_MAX: usize = 4_000;
 
-/// A longer text is no fact that an event should carry.
-const TEXT_MAX: usize = 200;
-
 /// What was read of a stream, from the remembered cursor on.
 #[derive(Debug, Default)]
 pub struct StreamRead {
@@ -39,6 +36,8 @@ pub struct StreamRead {
     pub cursor: u64,
     /// It was read to its end.
     pub complete: bool,
+    /// Some sink asks for all that an event came with.
+    pub whole: bool,
 }
 
 /// What of it is confirmed.
@@ -113,7 +112,7 @@ pub(super) fn merge(
     let mut held = vec![];
     let mut of_steps: BTreeMap<usize, Vec<Recorded>> = BTreeMap::new();
     let mut facts = vec![];
-    let fresh = read.events.into_iter().map(|event| recorded(event, observed_at, before.history));
+    let fresh = read.events.into_iter().map(|event| recorded(event, observed_at, before.history, read.whole));
     // By `seq`: what is held was read before.
     for recorded in before.held.into_iter().chain(fresh) {
         match about(&recorded.kind) {
@@ -280,32 +279,17 @@ impl<'a> Sorter<'a> {
     }
 }
 
-fn recorded(event: EngineEvent, seen_at: Time, history: bool) -> Recorded {
-    let facts = match about(&event.kind) {
-        About::Fact => scalars(event.data.as_deref()),
+fn recorded(event: EngineEvent, seen_at: Time, history: bool, whole: bool) -> Recorded {
+    let EngineEvent { event_id, seq, kind, step_id, timestamp, correlation_id, data } = event;
+    let facts = match about(&kind) {
+        About::Fact => push::facts(data.as_deref()),
         // What comes with a step may be its output: private.
         _ => BTreeMap::new(),
     };
-    let engine = Engine { event_id: event.event_id, seq: event.seq, facts };
-    Recorded { kind: event.kind, step_id: event.step_id, at: event.timestamp, engine, seen_at, history }
-}
-
-/// The scalars of an event's data, without those that say or open what is nobody else's business.
-fn scalars(data: Option<&serde_json::value::RawValue>) -> BTreeMap<Box<str>, Value> {
-    let data: BTreeMap<Box<str>, Value> =
-        data.and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default();
-    let is_private = |key: &str| {
-        let key = key.to_ascii_lowercase();
-        ["key", "token", "secret", "email", "comment", "reviewer"].iter().any(|word| key.contains(word))
-    };
-    let is_fact = |value: &Value| match value {
-        Value::String(text) => text.len() <= TEXT_MAX,
-        Value::Number(_) | Value::Bool(_) | Value::Null => true,
-        Value::Array(_) | Value::Object(_) => false,
-    };
-    data.into_iter()
-        .filter(|(key, value)| is_fact(value) && !is_private(key) && !matches!(&**key, "eventId" | "seq"))
-        .collect()
+    let data = if whole { data } else { push::thin(&kind, data.as_deref()) };
+    let engine = Engine { event_id, seq, facts };
+    let data = data.map(|data| data.get().into());
+    Recorded { kind, step_id, at: timestamp, correlation_id, data, engine, seen_at, history }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
         stream::EngineEvent,
     },
     watch::{
-        diff::{Diff, Reading, diff},
+        diff::{Diff, Reading, Told, diff},
         merge::{StreamRead, unsettled},
     },
 };
@@ -45,7 +45,7 @@ fn event(text: &str) -> EngineEvent {
         _ => panic!("{text}"),
     };
     let event = json!({
-        "eventId": format!("e{seq}"), "seq": seq, "type": kind, "stepId": step, "timestamp": seq * 1_000,
+        "eventId": format!("e{seq}"), "seq": seq, "type": kind, "stepId": step, "timestamp": seq * 1_000, "correlationId": "corr",
         "data": {
             "groupId": "g", "quorum": 2, "met": true, "note": null, "resumeKey": "PRIVATE", "commentBody": "PRIVATE",
             "reviewerEmails": ["PRIVATE"], "reviewerEmail": "PRIVATE", "apiToken": "PRIVATE", "eventId": "PRIVATE",
@@ -69,12 +69,19 @@ impl Story {
     }
 
     fn read_after(&mut self, wait: i64, view: &ExecutionView, stream: Option<StreamRead>) -> Vec<Event> {
+        let whole = stream.as_ref().is_some_and(|stream| stream.whole);
+        let told = self.tell_after(wait, view, stream);
+        let stored = serde_json::to_string(&self.memory).unwrap();
+        assert!(whole || !stored.contains("PRIVATE"), "{stored}");
+        told.into_iter().map(|told| told.event).collect()
+    }
+
+    fn tell_after(&mut self, wait: i64, view: &ExecutionView, stream: Option<StreamRead>) -> Vec<Told> {
         self.now += wait;
         let reading =
             Reading { id: &self.id, label: None, observed_at: time(self.now), previous_observed_at: Some(Time::EPOCH) };
         // What a restart reads back is the same.
         let stored = serde_json::to_string(&self.memory).unwrap();
-        assert!(!stored.contains("PRIVATE"), "{stored}");
         let old: Memory = serde_json::from_str(&stored).unwrap();
         assert_eq!(old, self.memory);
         match diff(&old, view, &reading, stream) {
@@ -84,7 +91,7 @@ impl Story {
             }
             Diff::Changed { memory, told } => {
                 self.memory = memory;
-                told.into_iter().map(|told| told.event).collect()
+                told
             }
             Diff::Stale { memory, contradicts } => {
                 assert_eq!(memory.stream, old.stream, "a stale read consumes nothing ({contradicts})");
@@ -102,7 +109,7 @@ impl Story {
     fn read_later(&mut self, wait: i64, shown: &str, events: &[&str]) -> Vec<String> {
         let events: Vec<EngineEvent> = events.iter().map(|text| event(text)).collect();
         self.cursor = events.last().map_or(self.cursor, |last| last.seq);
-        let stream = StreamRead { events, cursor: self.cursor, complete: true };
+        let stream = StreamRead { events, cursor: self.cursor, complete: true, ..StreamRead::default() };
         lines(&self.read_after(wait, &view(shown), Some(stream)))
     }
 
@@ -226,7 +233,7 @@ fn several_entries_between_two_reads_are_several_events_with_ids_of_their_own() 
     let mut story = Story::new();
     story.read("running a=pending", &["1 execution.dispatched"]);
     let events = [event("3 a waiting"), event("5 a waiting"), event("8 a completed")];
-    let stream = StreamRead { events: events.into(), cursor: 8, complete: true };
+    let stream = StreamRead { events: events.into(), cursor: 8, complete: true, ..StreamRead::default() };
     let told = story.read_after(2_000, &view("running a=completed"), Some(stream));
     assert_eq!(
         lines(&told),
@@ -274,7 +281,8 @@ fn a_wait_from_before_the_watch_is_counted_and_one_after_the_first_snapshot_is_t
 fn facts_that_only_the_engine_tells_have_its_scalars_and_ids_of_its_own() {
     let mut story = Story::new();
     story.read("running a=running", &["1 execution.dispatched", "2 loop.iteration-started"]);
-    let stream = StreamRead { events: vec![event("4 group.quorum-met")], cursor: 4, complete: true };
+    let stream =
+        StreamRead { events: vec![event("4 group.quorum-met")], cursor: 4, complete: true, ..StreamRead::default() };
     let told = story.read_after(2_000, &view("running a=running"), Some(stream));
     let json = serde_json::to_value(&told[0]).unwrap();
     assert_eq!(json["type"], "group.quorum-met");
@@ -287,7 +295,8 @@ fn facts_that_only_the_engine_tells_have_its_scalars_and_ids_of_its_own() {
     // Another watcher, another time: the same id.
     let mut other = Story::new();
     other.read("running a=pending", &["1 execution.dispatched"]);
-    let stream = StreamRead { events: vec![event("4 group.quorum-met")], cursor: 4, complete: true };
+    let stream =
+        StreamRead { events: vec![event("4 group.quorum-met")], cursor: 4, complete: true, ..StreamRead::default() };
     let again = other.read_after(9_000, &view("running a=pending"), Some(stream));
     assert_eq!(again[0].id, told[0].id);
 }
@@ -415,7 +424,7 @@ proptest! {
         for (by, ahead, wait) in reads {
             shown = (shown + by).max(streamed).min(truth.moments);
             let to = (shown + ahead).min(truth.moments);
-            let stream = StreamRead { events: truth.stream(streamed, to), cursor: to as u64, complete: true };
+            let stream = StreamRead { events: truth.stream(streamed, to), cursor: to as u64, complete: true, ..StreamRead::default() };
             streamed = to;
             heard.hear(&story.read_after(1 + wait, &view(&truth.view(shown, false)), Some(stream)))?;
             for (step, told) in heard.statuses.iter().enumerate() {
@@ -424,7 +433,7 @@ proptest! {
                 prop_assert_eq!(told.last().map(|told| &**told), now.map(|(_, status)| *status));
             }
         }
-        let stream = StreamRead { events: truth.stream(streamed, truth.moments), cursor: u64::MAX, complete: true };
+        let stream = StreamRead { events: truth.stream(streamed, truth.moments), cursor: u64::MAX, complete: true, ..StreamRead::default() };
         heard.hear(&story.read_after(2_000, &view(&truth.view(truth.moments, true)), Some(stream)))?;
         let recorded: Vec<u64> = truth.stream(0, truth.moments).iter().map(|event| event.seq).collect();
         let mut told = heard.seqs.clone();
@@ -448,7 +457,7 @@ proptest! {
             let stream = (fails > 0).then(|| {
                 let events = truth.stream(streamed, to);
                 streamed = to;
-                StreamRead { events, cursor: to as u64, complete: fails > 1 }
+                StreamRead { events, cursor: to as u64, complete: fails > 1, ..StreamRead::default() }
             });
             heard.hear(&story.read_after(1 + wait, &view(&truth.view(shown, false)), stream))?;
             for (step, told) in heard.statuses.iter().enumerate() {
@@ -456,6 +465,41 @@ proptest! {
                 prop_assert_eq!(told.last().map(|told| &**told), now.map(|(_, status)| *status));
                 let ended = told.iter().position(|status| !matches!(&**status, "pending" | "running" | "waiting"));
                 prop_assert!(ended.is_none_or(|at| at + 1 == told.len()), "step {} told {:?}", step, told);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_stream_told_is_kept_as_the_stream_has_it_and_private_only_where_it_is_asked_for() {
+    for whole in [false, true] {
+        let mut story = Story::new();
+        story.read("running a=running", &["1 execution.dispatched"]);
+        let ahead = ["3 a waiting", "4 group.quorum-met", "5 a completed", "6 execution.completed"].map(event);
+        let first = StreamRead { events: ahead.clone().into(), cursor: 6, complete: true, whole };
+        assert!(
+            story.tell_after(2_000, &view("running a=running"), Some(first)).is_empty(),
+            "held, over a restart too"
+        );
+        let later = StreamRead { cursor: 6, complete: true, whole, ..StreamRead::default() };
+        let told = story.tell_after(2_000, &view("completed a=completed"), Some(later));
+        assert_eq!(told.len(), 4);
+        for told in told {
+            let (push, engine) = (told.push.unwrap(), told.event.data.engine.unwrap());
+            let original = ahead.iter().find(|event| event.seq == engine.seq).unwrap();
+            let data = original.data.as_deref().filter(|_| whole).map(serde_json::value::RawValue::get);
+            let expected = json!({
+                "executionId": "exec_1", "eventId": original.event_id, "seq": original.seq, "type": original.kind,
+                "stepId": original.step_id, "timestamp": original.timestamp.as_millis(), "correlationId": "corr",
+            });
+            let mut sent = serde_json::to_value(&push).unwrap();
+            let sent_data = sent.as_object_mut().unwrap().remove("data");
+            assert_eq!(sent, expected, "the engine's own time, whatever ours is");
+            if whole {
+                assert_eq!(push.data.as_deref().map(serde_json::value::RawValue::get), data, "to the byte");
+            } else {
+                let facts = json!({"groupId": "g", "quorum": 2, "met": true, "note": null});
+                assert_eq!(sent_data, (&*push.kind == "group.quorum-met").then_some(facts));
             }
         }
     }

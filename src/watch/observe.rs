@@ -114,8 +114,9 @@ pub async fn commit(
     // What an earlier read of the stream told and no snapshot has confirmed yet needs no further one.
     let stream = stream.or_else(|| {
         let known = old.stream.as_ref()?;
-        Some(StreamRead { events: vec![], cursor: known.cursor, complete: !known.history })
+        Some(StreamRead { cursor: known.cursor, complete: !known.history, ..StreamRead::default() })
     });
+    let stream = stream.map(|stream| StreamRead { whole: routes.want_whole_pushes(), ..stream });
     let diff = diff::diff(&old, &view, &subject.reading(), stream);
     // The same body must be looked at again where the stream has more, or where time tells what it meant.
     let looked_at = |memory: &Memory| (!cut_short && !merge::unsettled(memory)).then_some(fingerprint);
@@ -229,10 +230,12 @@ fn observation(
 ) -> Observation {
     let events = told
         .into_iter()
-        .map(|Told { event, output }| Record {
+        .map(|Told { event, output, push }| Record {
             sinks: routes.of(&event),
             // Private data is stored only while a sink asks for it.
             output: output.filter(|_| routes.want_output(&event)),
+            push: (push.filter(|_| routes.want_push(&event)))
+                .map(|push| if routes.want_whole_push(&event) { push } else { push.thin() }),
             event,
         })
         .collect();

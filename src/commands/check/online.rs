@@ -185,7 +185,7 @@ async fn try_sink(
         return Ok(Exit::Done);
     }
     let SinkSpec { way, .. } = daemon::sink(sink, environment, clock)?;
-    let judged = deliver::attempt(&way, &test_sink::sample(&sink.name, clock.now(), &test_sink::unique())).await;
+    let judged = deliver::attempt(&way, &test_sink::sample(sink, clock.now())).await;
     let answer = plain::escape(&judged.answer.to_string()).into_owned();
     let accepted = judged.verdict == Taken::Accepted;
     let words = if accepted { "accepted a test event" } else { "did not accept a test event" };

@@ -46,7 +46,12 @@ fn observed(execution: &str, label: &str, sinks: &[&str]) -> Write {
         memory: Memory::default(),
         fingerprint: None,
         observed_at: at(NOW - 90 * MINUTE),
-        events: vec![Record { event, output: None, sinks: sinks.iter().map(|name| (*name).into()).collect() }],
+        events: vec![Record {
+            event,
+            output: None,
+            push: None,
+            sinks: sinks.iter().map(|name| (*name).into()).collect(),
+        }],
     }))
 }
 

@@ -93,7 +93,12 @@ fn observed(id: &str, label: Option<&str>, standing: Standing, steps: Vec<Rememb
         memory: Memory { execution: Some(execution_memory), steps, next_sequence: 2, ..Memory::default() },
         fingerprint: Some(Fingerprint(1)),
         observed_at: at(NOW - MINUTE),
-        events: vec![Record { event, output: None, sinks: sinks.iter().map(|name| (*name).into()).collect() }],
+        events: vec![Record {
+            event,
+            output: None,
+            push: None,
+            sinks: sinks.iter().map(|name| (*name).into()).collect(),
+        }],
     }))
 }
 

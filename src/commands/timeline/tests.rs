@@ -66,7 +66,8 @@ impl Run {
 
     fn store(&self) -> SqliteStore {
         let mut store = SqliteStore::in_memory().unwrap();
-        let records = self.events.iter().map(|event| Record { event: event.clone(), output: None, sinks: vec![] });
+        let records =
+            self.events.iter().map(|event| Record { event: event.clone(), output: None, push: None, sinks: vec![] });
         let observation = Observation {
             id: "exec_1".parse().unwrap(),
             label: Some("Q2 launch copy".into()),

@@ -32,6 +32,7 @@ pub(crate) fn delivery(id: i64, execution: &str, sequence: u64) -> Delivery {
         json: event.to_json().into(),
         event_id: event.id,
         output: None,
+        push: None,
         attempts: 0,
         enqueued_at: event.timestamp,
         due_at: event.timestamp,

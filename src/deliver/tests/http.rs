@@ -270,7 +270,8 @@ async fn signs_exactly_what_is_sent_and_no_configured_header_overrides_it() {
         assert!(body.contains(r#""output""#), "{body}");
         let id = delivery.event_id.as_str();
         let signer = Signer::new(dialect, &[NEW.into(), OLD.into()]).unwrap();
-        let expected = signer.headers(&Message { id, seconds: 1_777_374_504, attempt: 4, body: body.as_bytes() });
+        let expected =
+            signer.headers(&Message { id, velt_id: id, seconds: 1_777_374_504, attempt: 4, body: body.as_bytes() });
         let always = [("webhook-id", id.to_owned()), ("content-type", "application/json".to_owned())];
         for (name, value) in expected.iter().chain(&always) {
             assert_eq!(headers.get_all(*name).iter().collect::<Vec<_>>(), [value], "{name}");
@@ -365,7 +366,7 @@ async fn a_cloudevent_is_signed_with_its_envelope() {
     assert_eq!(headers["content-type"], "application/cloudevents+json");
     assert!(body.starts_with(r#"{"specversion":"1.0","#) && body.contains(r#""output":{"a":1.50}"#), "{body}");
     let id = delivery.event_id.as_str();
-    let message = Message { id, seconds: 0, attempt: 0, body: body.as_bytes() };
+    let message = Message { id, velt_id: id, seconds: 0, attempt: 0, body: body.as_bytes() };
     for (name, value) in Signer::new(Dialect::Velt, &["raw".into()]).unwrap().headers(&message) {
         assert_eq!(headers[name], value, "{name}");
     }
@@ -425,7 +426,7 @@ async fn a_template_is_signed_as_it_was_rendered_and_an_answer_that_echoes_its_k
     let [(headers, body)] = &**seen else { panic!("{seen:?}") };
     assert_eq!(*body, format!(r#"{{"routing_key": "{key}", "label": "human-legal!"}}"#));
     let id = delivery.event_id.as_str();
-    let message = Message { id, seconds: 0, attempt: 0, body: body.as_bytes() };
+    let message = Message { id, velt_id: id, seconds: 0, attempt: 0, body: body.as_bytes() };
     for (name, value) in Signer::new(Dialect::Velt, &["raw".into()]).unwrap().headers(&message) {
         assert_eq!(headers[name], value, "{name}");
     }

@@ -269,6 +269,7 @@ impl Rig {
         let record = Record {
             event: fixture::event(execution, sequence),
             output: None,
+            push: None,
             sinks: sinks.iter().map(|name| (*name).into()).collect(),
         };
         let observation = Observation {

@@ -263,7 +263,7 @@ fn observation(sinks: Vec<SinkName>) -> Write {
         memory: Memory::default(),
         fingerprint: None,
         observed_at: now,
-        events: vec![crate::store::Record { event, output: None, sinks }],
+        events: vec![crate::store::Record { event, output: None, push: None, sinks }],
     }))
 }
 

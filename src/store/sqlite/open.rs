@@ -36,8 +36,12 @@ pub enum Access {
 const APPLICATION_ID: i32 = 0x5645_4c57;
 
 /// The steps from nothing to the current schema; `user_version` counts those that were done. A released step is never edited.
-pub(super) const MIGRATIONS: &[&str] =
-    &[include_str!("../schema.sql"), include_str!("../schema_2.sql"), include_str!("../schema_3.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("../schema.sql"),
+    include_str!("../schema_2.sql"),
+    include_str!("../schema_3.sql"),
+    include_str!("../schema_4.sql"),
+];
 
 /// The schema's version that this program writes.
 pub(super) const VERSION: usize = MIGRATIONS.len();

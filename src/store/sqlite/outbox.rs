@@ -15,7 +15,7 @@ use crate::{
         DeadReason, Delivery, DeliveryId, Due, Form, Observation, OutboxFilter, Parcel, Queue, Settlement, Stopped,
         Undelivered,
     },
-    velt::model::ExecutionId,
+    velt::{model::ExecutionId, push::Push},
 };
 
 /// How much of an answer is kept.
@@ -27,7 +27,7 @@ pub(super) fn enqueue(transaction: &Connection, execution: i64, observation: &Ob
         let event = &record.event;
         let new: Option<i64> = transaction
             .prepare_cached(
-                "INSERT INTO events (execution, event_id, sequence, type, body, output) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                "INSERT INTO events (execution, event_id, sequence, type, body, output, push) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                  ON CONFLICT (execution, event_id) DO NOTHING RETURNING id",
             )?
             .query_row(
@@ -38,6 +38,7 @@ pub(super) fn enqueue(transaction: &Connection, execution: i64, observation: &Ob
                     event.kind.to_string(),
                     event.to_json(),
                     record.output.as_deref().map(serde_json::value::RawValue::get),
+                    record.push.as_ref().map(Push::to_json),
                 ],
                 |row| row.get(0),
             )
@@ -278,12 +279,13 @@ fn delivery(row: &Row<'_>) -> Result<Delivery> {
         output: row.get::<_, Option<Json>>(5)?.map(|Json(output)| output),
         attempts: row.get(6)?,
         enqueued_at: row.get(7)?,
+        push: row.get(8)?,
     })
 }
 
 /// The lanes of a sink with the oldest delivery of each, by their due time: no sorting, no look at what is behind the heads.
 pub(super) const DUE: &str =
-    "SELECT l.due_at, x.execution_id, d.id, e.event_id, e.body, e.output, d.attempts, d.enqueued_at,
+    "SELECT l.due_at, x.execution_id, d.id, e.event_id, e.body, e.output, d.attempts, d.enqueued_at, e.push,
             l.sealed, l.plain, l.sink, l.execution
          FROM lanes l
          CROSS JOIN executions x ON x.id = l.execution
@@ -323,11 +325,11 @@ pub(super) fn due(
 /// What follows `head` in its lane: what was sealed with it, or else as many as a message may carry.
 fn parcel(connection: &Connection, row: &Row<'_>, head: Delivery, most: NonZeroUsize) -> Result<Parcel> {
     let (last, plain, sink, execution): (Option<i64>, bool, i64, i64) =
-        (row.get(8)?, row.get(9)?, row.get(10)?, row.get(11)?);
+        (row.get(9)?, row.get(10)?, row.get(11)?, row.get(12)?);
     let limit = if last.is_some() { -1 } else { i64::try_from(most.get() - 1).unwrap_or(i64::MAX) };
     let rest = connection
         .prepare_cached(
-            "SELECT ?6, ?7, d.id, e.event_id, e.body, e.output, d.attempts, d.enqueued_at
+            "SELECT ?6, ?7, d.id, e.event_id, e.body, e.output, d.attempts, d.enqueued_at, e.push
              FROM deliveries d CROSS JOIN events e ON e.id = d.event
              WHERE d.execution = ?1 AND d.sink = ?2 AND d.id > ?3 AND d.id <= ?4 ORDER BY d.id LIMIT ?5",
         )?
@@ -342,7 +344,7 @@ fn parcel(connection: &Connection, row: &Row<'_>, head: Delivery, most: NonZeroU
 pub(super) fn oldest(connection: &Connection, sink: &SinkName, limit: usize) -> Result<Vec<Delivery>> {
     connection
         .prepare_cached(
-            "SELECT l.due_at, x.execution_id, d.id, e.event_id, e.body, e.output, d.attempts, d.enqueued_at
+            "SELECT l.due_at, x.execution_id, d.id, e.event_id, e.body, e.output, d.attempts, d.enqueued_at, e.push
              FROM deliveries d
              CROSS JOIN lanes l ON l.sink = d.sink AND l.execution = d.execution
              CROSS JOIN executions x ON x.id = d.execution

@@ -71,6 +71,7 @@ pub(super) fn observed(
         .map(|sequence| Record {
             event: event(&execution, sequence, at(now)),
             output: None,
+            push: None,
             sinks: sinks.iter().map(|name| sink(name)).collect(),
         })
         .collect();

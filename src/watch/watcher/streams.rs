@@ -141,7 +141,7 @@ impl Watcher {
             watched.last_read = Some(subject.observed_at);
         }
         self.streams.begun += 1;
-        let read = StreamRead { events: vec![], cursor: unread.cursor(), complete: false };
+        let read = StreamRead { cursor: unread.cursor(), ..StreamRead::default() };
         self.streams.readings.push(Reading {
             number: self.streams.begun,
             sent: Sent { answered: true, ..sent.clone() },

@@ -309,6 +309,22 @@ fn a_state_of_version_1_opens_with_all_that_is_in_it() {
 }
 
 #[test]
+fn a_state_of_each_later_version_opens_with_what_waits_in_it() {
+    for version in 1..VERSION {
+        let place = Place::new();
+        let mut connection = Connection::open(place.path()).unwrap();
+        connection.execute_batch(V1).unwrap();
+        migrate(&mut connection, &MIGRATIONS[..version]).unwrap();
+        drop(connection);
+        let mut store = place.open(Access::Watch).unwrap();
+        assert_eq!(schema(&store.connection), schema(&super::store().connection), "version {version}");
+        let waiting = store.oldest(&sink("approvals"), 10).unwrap();
+        assert_eq!(waiting.len(), 2, "version {version}");
+        assert!(waiting.iter().all(|delivery| delivery.push.is_none()));
+    }
+}
+
+#[test]
 fn further_steps_are_done_once_and_together() {
     let place = Place::new();
     let mut connection = Connection::open(place.path()).unwrap();

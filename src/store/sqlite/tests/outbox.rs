@@ -104,6 +104,24 @@ fn a_steps_output_is_kept_beside_its_event() {
 }
 
 #[test]
+fn the_engines_own_event_is_kept_beside_ours_as_it_came() {
+    let json = r#"{"executionId":"e1","eventId":"evt_1","seq":3,"type":"step.failed","stepId":null,"timestamp":7,"correlationId":"é","data":{"n": 1.50}}"#;
+    let mut store = store();
+    let mut write = observed("e1", Standing::Watching, 10, 1..4, &["a"]);
+    if let Write::Observed(observation) = &mut write {
+        observation.events[1].push = Some(serde_json::from_str(json).unwrap());
+    }
+    store.apply(&[write]).unwrap();
+    let pushes = |deliveries: Vec<Delivery>| deliveries.into_iter().map(|d| d.push).collect::<Vec<_>>();
+    let expected = [None, Some(json.into()), None];
+    assert_eq!(pushes(store.oldest(&sink("a"), 9).unwrap()), expected);
+    let due = store.due(&sink("a"), at(10), &HashSet::new(), 9, NonZeroUsize::new(9).unwrap()).unwrap();
+    assert_eq!(pushes(due.parcels[0].deliveries().cloned().collect()), expected);
+    store.apply(&[settled(DeliveryId(1), Settlement::Accepted)]).unwrap();
+    assert_eq!(pushes(heads(&super::due(&mut store, "a", 10)).into_iter().cloned().collect()), expected[1..2]);
+}
+
+#[test]
 fn a_stop_is_remembered_and_keeps_the_queue() {
     let mut store = store();
     store.apply(&[observed("e1", Standing::Watching, 10, 1..3, &["a"])]).unwrap();
