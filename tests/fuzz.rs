@@ -1,12 +1,19 @@
 //! What the fuzzer feeds its targets with, replayed: the documentation's examples, the corpus, and whatever once broke a target. And
 //! each of them bent a little, so that a target which panics at the first odd byte is noticed without a fuzzer.
 //!
-//! `fuzz/run TARGET SECONDS` goes on from there.
+//! `VELT_WATCH_FUZZ=300 cargo test --test fuzz state -- --nocapture` goes on bending for so many seconds, at random, and says from which
+//! seed; `fuzz/run TARGET SECONDS` does it knowing which code an input has reached.
 
 #[path = "../fuzz/src/targets.rs"]
 mod targets;
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    panic::catch_unwind,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use targets::{TARGETS, run};
 
@@ -49,12 +56,88 @@ fn replay(target: &str) {
         _ => 0,
     };
     assert!(examples.len() >= expected && examples.len() + kept.len() > 0, "{} and {}", examples.len(), kept.len());
-    for (name, input) in examples.into_iter().chain(kept) {
-        for input in [vec![input.clone()], bent(&input)].concat() {
+    let all: Vec<_> = examples.into_iter().chain(kept).collect();
+    for (name, input) in &all {
+        for input in [vec![input.clone()], bent(input)].concat() {
             let shown = String::from_utf8_lossy(&input).into_owned();
-            let held = std::panic::catch_unwind(|| run(target, &input));
+            let held = catch_unwind(|| run(target, &input));
             assert!(held.is_ok(), "{name} breaks {target}, as it is or bent:\n{shown}");
         }
+    }
+    if let Ok(seconds) = std::env::var("VELT_WATCH_FUZZ") {
+        let seconds = Duration::from_secs(seconds.parse().expect("VELT_WATCH_FUZZ is a number of seconds"));
+        wander(target, all.into_iter().map(|(_, input)| input).collect(), seconds);
+    }
+}
+
+/// `SplitMix64`.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % limit.max(1) as u64).expect("below a limit that is one")
+    }
+}
+
+/// Feeds a target with inputs that were bent at random, for a while.
+fn wander(target: &str, inputs: Vec<Vec<u8>>, time: Duration) {
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| u64::from(now.subsec_nanos()));
+    println!("{target}: seed {seed}");
+    let mut random = Random(seed);
+    let (began, mut runs, mut slowest) = (Instant::now(), 0_u64, Duration::ZERO);
+    while began.elapsed() < time {
+        let mut input = inputs[random.below(inputs.len())].clone();
+        for _ in 0..=random.below(6) {
+            bend(&mut input, &inputs, &mut random);
+        }
+        let start = Instant::now();
+        let held = catch_unwind(|| run(target, &input));
+        assert!(held.is_ok(), "seed {seed} breaks {target}:\n{input:?}\n{}", String::from_utf8_lossy(&input));
+        slowest = slowest.max(start.elapsed());
+        runs += 1;
+    }
+    println!("{target}: {runs} runs in {:?}, the slowest took {slowest:?}", began.elapsed());
+}
+
+/// Changes a piece of `input`: bytes, a piece of it elsewhere, a piece of another input, or gone.
+fn bend(input: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
+    const ODD: [&[u8]; 12] = [
+        b"\0",
+        b"\xff",
+        b"\"",
+        b"\\",
+        b"{",
+        b"}",
+        b"[",
+        b"\n",
+        b"-1",
+        b"99999999999999999999",
+        b"1e999",
+        b"\xe2\x80\xae",
+    ];
+    let at = random.below(input.len() + 1);
+    let end = (at + random.below(40)).min(input.len());
+    match random.below(7) {
+        0 => drop(input.drain(at..end)),
+        1 => drop(input.splice(at..at, ODD[random.below(ODD.len())].iter().copied())),
+        2 => drop(input.splice(at..end, ODD[random.below(ODD.len())].iter().copied())),
+        3 => {
+            let piece = input[at..end].to_vec();
+            let to = random.below(input.len() + 1);
+            input.splice(to..to, piece);
+        }
+        4 => {
+            let other = &others[random.below(others.len())];
+            let from = random.below(other.len() + 1);
+            let to = (from + random.below(200)).min(other.len());
+            input.splice(at..end, other[from..to].iter().copied());
+        }
+        5 => input.truncate(at),
+        _ => input[at..end].iter_mut().take(3).for_each(|byte| *byte ^= 1 << random.below(8)),
     }
 }
 

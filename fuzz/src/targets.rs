@@ -14,7 +14,7 @@ use velt_watch::{
     clock::Time,
     config::{self, Given, Template, secret::Environment},
     deliver::{slack, text_line},
-    event::Event,
+    route::SinkName,
     store::{
         Access, DeadFilter, DeadReason, Delivery, DeliveryId, Fingerprint, Form, Memory, Observation, Parcel, Record,
         Settlement, SqliteStore, Standing, Store, StoreError, Write,
@@ -24,7 +24,7 @@ use velt_watch::{
         model::{ExecutionId, ExecutionView},
     },
     watch::{
-        diff::{Diff, Reading, diff, standing},
+        diff::{Diff, Reading, Told, diff, standing},
         list,
         merge::StreamRead,
     },
@@ -89,6 +89,7 @@ fn api(data: &[u8]) {
             cursor: page.next_cursor.unwrap_or(0),
             complete: !page.has_more,
             events: page.events,
+            whole: true,
         });
         if let Ok(view) = error::read(&asked, &answer) {
             let stream = story.stream.take();
@@ -109,7 +110,7 @@ fn answer() -> Answer {
 struct Story {
     memory: Memory,
     reads: i64,
-    told: Vec<(Event, Option<Box<RawValue>>)>,
+    told: Vec<Told>,
     stream: Option<StreamRead>,
 }
 
@@ -139,7 +140,7 @@ impl Story {
                 for (told, sequence) in told.into_iter().zip(before..) {
                     assert_eq!(told.event.data.sequence, sequence, "without a gap");
                     assert_eq!(&told.event.data.execution_id, id);
-                    self.told.push((told.event, told.output));
+                    self.told.push(told);
                 }
                 self.memory = memory;
                 let told = u64::try_from(self.told.len()).expect("few");
@@ -155,23 +156,23 @@ impl Story {
     fn store(self) {
         let json = serde_json::to_string(&self.memory).expect("JSON");
         assert_eq!(serde_json::from_str::<Memory>(&json).expect("read back"), self.memory);
-        let ids: HashSet<&str> = self.told.iter().map(|(event, _)| event.id.as_str()).collect();
+        let ids: HashSet<&str> = self.told.iter().map(|told| told.event.id.as_str()).collect();
         assert_eq!(ids.len(), self.told.len(), "an id is used twice");
-        for (event, _) in &self.told {
-            let json = event.to_json();
-            let back: Event = serde_json::from_str(&json).expect("a committed event is read back");
+        for told in &self.told {
+            let json = told.event.to_json();
+            let back: velt_watch::event::Event = serde_json::from_str(&json).expect("a committed event is read back");
             assert_eq!(back.to_json(), json);
             harmless(&text_line(&json));
         }
-        let Some((first, _)) = self.told.first() else { return };
-        let id = first.data.execution_id.clone();
+        let Some(first) = self.told.first() else { return };
+        let id = first.event.data.execution_id.clone();
         let mut store = SqliteStore::in_memory().expect("a state");
         let sinks = vec!["a".into()];
         let records: Vec<Record> = self
             .told
             .into_iter()
-            .filter(|(event, _)| event.data.execution_id == id)
-            .map(|(event, output)| Record { event, output, sinks: sinks.clone() })
+            .filter(|told| told.event.data.execution_id == id)
+            .map(|told| record(told, &sinks))
             .collect();
         let count = records.len();
         let observation = Observation {
@@ -189,6 +190,10 @@ impl Story {
         assert_eq!(due.len(), count.min(10_000));
         told_in_slack(due);
     }
+}
+
+fn record(told: Told, sinks: &[SinkName]) -> Record {
+    Record { event: told.event, output: told.output, push: told.push, sinks: sinks.to_vec() }
 }
 
 fn harmless(line: &str) {
@@ -335,6 +340,7 @@ fn slack(data: &[u8]) {
             event_id: serde_json::from_value(json!(format!("evt_{n}"))).expect("an id"),
             json: line.into(),
             output: None,
+            push: None,
             attempts: 0,
             enqueued_at: at(1_800_000_000_000),
             due_at: at(1_800_000_000_000),
@@ -447,7 +453,7 @@ fn make_state(path: &Path) {
         run.sees(&id(), &error::read(&id(), &answer).expect("a view"), None);
     }
     let sinks = vec!["a".into(), "b".into()];
-    let events = run.told.into_iter().map(|(event, output)| Record { event, output, sinks: sinks.clone() }).collect();
+    let events = run.told.into_iter().map(|told| record(told, &sinks)).collect();
     let observation = Observation {
         id: id(),
         label: Some("a label".into()),
