@@ -127,6 +127,11 @@ pub fn standing(memory: &Memory) -> Standing {
     }
 }
 
+/// Whether the execution has not begun.
+pub fn is_pending(memory: &Memory) -> bool {
+    memory.execution.as_ref().is_some_and(|execution| execution.status == ExecutionStatus::Pending)
+}
+
 /// What of the remembered ends a view denies.
 struct Contradictions {
     execution: bool,

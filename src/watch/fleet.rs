@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{attention::Look, schedule::Slot};
+use super::{attention::Look, schedule::Slot, sweep::Shown};
 use crate::{
     clock::Time,
     store::{Abandoned, Fingerprint, Outcome, Standing},
@@ -49,6 +49,12 @@ pub struct Watched {
     /// Reads in a row that failed.
     pub failures: u32,
     standing: Standing,
+    /// By what lists show.
+    pub shown: Shown,
+    /// The last read that changed something showed it as not begun.
+    pub pending: bool,
+    /// When what is under way has come back, it is read again before the others.
+    pub hasten: bool,
     /// A request or a commit for it is under way.
     pub busy: bool,
     /// Whether a source still lists it.
@@ -74,6 +80,9 @@ impl Watched {
             interval_ms: 0,
             failures: 0,
             standing: Standing::Watching,
+            shown: Shown::Never,
+            pending: false,
+            hasten: false,
             busy: false,
             listed: true,
             named: true,
@@ -256,6 +265,16 @@ mod tests {
         // The clock has been set back since: the grace begins anew, and doesn't wait for that moment to come again.
         let ahead = Missing::since(at(90_000_000), at(1_000_000), s(1));
         assert_eq!((ahead.lasted(s(1)), ahead.lasted(s(11))), (s(0), s(10)));
+    }
+
+    #[test]
+    fn an_execution_takes_less_than_300_bytes() {
+        let id = "exec_1777374504255_xzy43k9q".len() + 2 * size_of::<usize>();
+        // A map at its emptiest, just after it has grown, with a byte for each place; and what the schedule keeps.
+        let map = (size_of::<(ExecutionId, Slot)>() + 1) * 16 / 7;
+        let schedule = 24 + size_of::<u32>() + size_of::<u64>();
+        let all = size_of::<Option<Watched>>() + id + map + schedule;
+        assert!(all < 300, "{all} bytes");
     }
 
     #[test]

@@ -13,5 +13,6 @@ pub mod outlook;
 mod register;
 pub mod run;
 pub mod schedule;
+pub mod sweep;
 mod troubles;
 pub mod watcher;

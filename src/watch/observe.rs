@@ -38,7 +38,14 @@ pub struct Subject {
 #[derive(Debug)]
 pub enum Observed {
     /// Committed, with this many events.
-    Changed { fingerprint: Option<Fingerprint>, standing: Standing, events: usize, look: Look },
+    Changed {
+        fingerprint: Option<Fingerprint>,
+        standing: Standing,
+        /// It has not begun.
+        pending: bool,
+        events: usize,
+        look: Look,
+    },
     /// No change; at most it was told that there is none.
     Same { fingerprint: Option<Fingerprint>, look: Look },
     /// Nothing is committed yet: the engine's stream is to be read first.
@@ -132,9 +139,10 @@ pub async fn commit(
             let Attended { memory, told: due, next } = attend(memory, true, attention, &subject.reading());
             told.extend(due);
             let standing = diff::standing(&memory);
+            let pending = diff::is_pending(&memory);
             let events = told.len();
             let fingerprint = looked_at(&memory);
-            (memory, told, fingerprint, Observed::Changed { fingerprint, standing, events, look: next })
+            (memory, told, fingerprint, Observed::Changed { fingerprint, standing, pending, events, look: next })
         }
     };
     // What no event speaks of and the memory doesn't hold is no reason to write.

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 pub use super::watcher::Report;
 use super::{
+    discovery,
     list::Entry,
     observe::{self, Observed, Subject},
     outlook::{Outlook, Scope},
@@ -124,7 +125,7 @@ enum Done {
     Listed(Vec<Entry>, HashMap<ExecutionId, Known>),
     Resumed(Vec<ExecutionId>),
     Paged(Asked, Result<Answer, Transport>),
-    Discovered(Asked, Arc<str>, register::Registered),
+    Discovered(discovery::Ticket, Arc<str>, register::Registered),
     /// Found by a list before, and not over.
     Rejoined(Vec<Known>),
     Noted,
@@ -301,9 +302,9 @@ impl Task {
                 }
             }
             Done::Resumed(ids) => self.watcher.resume(&ids, now),
-            Done::Paged(asked, result) => self.watcher.paged(asked, result, now),
-            Done::Discovered(asked, definition, registered) => {
-                self.watcher.discovered(&asked, &definition, registered.fresh, &registered.known, now);
+            Done::Paged(asked, result) => self.watcher.paged(&asked, result, now),
+            Done::Discovered(ticket, definition, registered) => {
+                self.watcher.discovered(ticket, &definition, registered.fresh, &registered.known, now);
             }
             Done::Rejoined(found) => self.watcher.rejoin(&found, now),
             Done::Noted => {}
@@ -348,10 +349,10 @@ impl Task {
                         Ok(Done::Paged(asked, result))
                     });
                 }
-                Action::Discover { asked, definition, ids } => {
+                Action::Discover { ticket, definition, ids } => {
                     self.under_way.spawn(async move {
                         let registered = register::register(&definition, ids, &store).await?;
-                        Ok(Done::Discovered(asked, definition, registered))
+                        Ok(Done::Discovered(ticket, definition, registered))
                     });
                 }
                 Action::Observe { sent, subject, answer, fingerprint, read_on } => {

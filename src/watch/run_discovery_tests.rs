@@ -10,11 +10,11 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Lists {
     /// Id, status, and when it began, in milliseconds from the start.
-    shown: BTreeMap<String, (&'static str, i64)>,
+    pub(super) shown: BTreeMap<String, (&'static str, i64)>,
     /// So many items a page; 500 where it is zero.
-    page: usize,
+    pub(super) page: usize,
     /// What is answered instead.
-    fails: Option<Reply>,
+    pub(super) fails: Option<Reply>,
     asked: Vec<(Duration, Listing)>,
 }
 
@@ -58,21 +58,21 @@ impl Lists {
 
 impl Watch {
     /// It is there, for lists and reads alike.
-    fn shows(&self, id: &str, status: &'static str, began_ms: i64) {
+    pub(super) fn shows(&self, id: &str, status: &'static str, began_ms: i64) {
         self.api.script().lists.shown.insert(id.to_owned(), (status, began_ms));
         self.api.says(id, execution(id, status));
     }
 
-    fn lists_fail(&self, reply: Option<Reply>) {
+    pub(super) fn lists_fail(&self, reply: Option<Reply>) {
         self.api.script().lists.fails = reply;
     }
 
-    fn lists_asked(&self) -> Vec<Duration> {
+    pub(super) fn lists_asked(&self) -> Vec<Duration> {
         self.api.script().lists.asked.iter().map(|(at, _)| *at).collect()
     }
 }
 
-fn discovering(mode: Mode) -> Settings {
+pub(super) fn discovering(mode: Mode) -> Settings {
     let rule = Discover {
         definition: "copy".into(),
         status: vec![ExecutionStatus::Pending, ExecutionStatus::Running],
@@ -89,7 +89,7 @@ pub(super) async fn seconds(n: u64) {
     sleep(Duration::from_secs(n)).await;
 }
 
-async fn stopped(watch: Watch) {
+pub(super) async fn stopped(watch: Watch) {
     watch.stop.cancel();
     watch.ended().await;
 }

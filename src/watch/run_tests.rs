@@ -27,6 +27,8 @@ use crate::{
 mod attention;
 #[path = "run_once_tests.rs"]
 mod once;
+#[path = "run_sweep_tests.rs"]
+mod sweeps;
 
 /// The API as a test writes it: an answer for each execution, and a record of who asked when.
 #[derive(Default)]

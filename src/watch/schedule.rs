@@ -1,8 +1,9 @@
 //! Who is due: one timer queue for all executions, and a fair order when there is more work than budget. Pure.
 //!
-//! Among those due, the one most late relative to its own interval goes first; but who has waited longer than the patience (executions ÷
-//! rate) goes before everybody else, longest waiting first. So nobody waits longer than 2 × executions ÷ rate: at most one round until
-//! its patience ends, and at most one more while those before it are served, each of whom is served once.
+//! Who is hastened goes first, then the one most late relative to its own interval; but who has waited longer than the patience goes
+//! before everybody else, longest waiting first, and lets only one in eight be somebody hastened. So nobody waits longer than
+//! 2 × executions ÷ rate: until its patience ends, and then while those before it are served, each of whom is served once. The less of the
+//! rate is left for those, the shorter the patience: see [`patience`].
 
 use std::{
     cmp::Reverse,
@@ -18,6 +19,10 @@ pub struct Schedule {
     timers: BinaryHeap<Reverse<Entry>>,
     /// Those due, by interval; each queue in the order they became due, so only its head can be the most late.
     ready: BTreeMap<u32, VecDeque<Entry>>,
+    /// Those who go first, the longest waiting before the others.
+    hastened: BinaryHeap<Reverse<Entry>>,
+    /// How many of those who had lost patience were served since the last one hastened that came before such.
+    served: u8,
     /// The entry of a slot that counts; older ones are skipped when they come up.
     current: Vec<u32>,
     /// When each slot is due, for whoever asks: the queues are not to be searched. `NEVER` where it is not.
@@ -25,6 +30,19 @@ pub struct Schedule {
 }
 
 const NEVER: u64 = u64::MAX;
+
+/// While somebody has lost patience, at most one in so many is somebody hastened.
+const HASTENED: u8 = 8;
+
+/// How long anybody may wait before they go before everybody else, where one turn of everybody takes `turn` at the full rate and `others`
+/// is the share of the requests that are no polls, at most.
+pub fn patience(turn: Duration, others: f64) -> Duration {
+    const LONG: Duration = Duration::from_secs(1 << 32);
+    // What is left for the polls stretches a turn, and so does who is hastened; two turns are promised in all.
+    let left = (1.0 - others) * (1.0 - 1.0 / f64::from(HASTENED));
+    let turn = turn.min(LONG);
+    turn.saturating_mul(2).saturating_sub(turn.div_f64(left.max(0.5)))
+}
 
 /// Milliseconds keep an entry at 20 bytes; a million of them are one small machine's business.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +70,15 @@ impl Schedule {
         self.timers.push(Reverse(Entry { due_ms, slot, version, interval_ms }));
     }
 
+    /// `slot` is due now, if it was not already, and goes before those who have patience.
+    pub fn hasten(&mut self, slot: Slot, now: Duration) {
+        let now = self.due(slot).map_or(now, |due| due.min(now));
+        let version = self.forget(slot);
+        let due_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.due_ms[slot as usize] = due_ms;
+        self.hastened.push(Reverse(Entry { due_ms, slot, version, interval_ms: 1 }));
+    }
+
     /// `slot` is not due any more.
     pub fn remove(&mut self, slot: Slot) {
         if (slot as usize) < self.current.len() {
@@ -65,9 +92,21 @@ impl Schedule {
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
         let heads = || self.ready.values().filter_map(|queue| queue.front());
-        let oldest = heads().min_by_key(|entry| entry.due_ms)?;
+        let hastened = self.hastened.peek().map(|Reverse(entry)| entry);
+        let oldest = heads().chain(hastened).min_by_key(|entry| entry.due_ms)?;
         let next = if now_ms.saturating_sub(oldest.due_ms) > patience_ms {
-            oldest
+            match hastened {
+                Some(first) if self.served >= HASTENED - 1 => {
+                    self.served = 0;
+                    first
+                }
+                _ => {
+                    self.served = (self.served + 1).min(HASTENED - 1);
+                    oldest
+                }
+            }
+        } else if let Some(first) = hastened {
+            first
         } else {
             // Compared crosswise, in whole numbers: a/b > c/d as a·d > c·b.
             heads().max_by(|a, b| {
@@ -86,7 +125,7 @@ impl Schedule {
     /// When the next execution becomes due; a time that has passed when one is due already.
     pub fn next_due(&mut self, now: Duration) -> Option<Duration> {
         self.ripen(now);
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || !self.hastened.is_empty() {
             return Some(now);
         }
         self.timers.peek().map(|Reverse(entry)| Duration::from_millis(entry.due_ms))
@@ -97,9 +136,10 @@ impl Schedule {
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         let counting = |entry: &&Entry| entry.counts(&self.current);
         let ready = self.ready.values().filter_map(|queue| queue.iter().find(counting));
+        let hastened = self.hastened.iter().map(|Reverse(entry)| entry).filter(counting);
         // Those that nobody has looked at since they became due; the first is the oldest, if it counts.
         let timer = self.timers.peek().map(|Reverse(entry)| entry).filter(counting);
-        let due_ms = ready.chain(timer).map(|entry| entry.due_ms).min().unwrap_or(now_ms);
+        let due_ms = ready.chain(hastened).chain(timer).map(|entry| entry.due_ms).min().unwrap_or(now_ms);
         Duration::from_millis(now_ms.saturating_sub(due_ms))
     }
 
@@ -111,7 +151,7 @@ impl Schedule {
 
     /// How many are due and not taken.
     pub fn backlog(&self) -> usize {
-        self.ready.values().map(VecDeque::len).sum()
+        self.ready.values().map(VecDeque::len).sum::<usize>() + self.hastened.len()
     }
 
     /// Moves what has become due from the timers to the queues of those who wait; leaves no outdated entry at any front.
@@ -139,6 +179,9 @@ impl Schedule {
             }
             !queue.is_empty()
         });
+        while self.hastened.peek().is_some_and(|Reverse(entry)| !entry.counts(current)) {
+            self.hastened.pop();
+        }
     }
 
     /// Outdates whatever entry `slot` has and gives the version of the next.
@@ -217,7 +260,65 @@ mod tests {
         assert_eq!(schedule.backlog(), 0);
     }
 
+    #[test]
+    fn who_is_hastened_goes_first_and_only_now_and_then_before_those_who_have_lost_patience() {
+        let mut schedule = Schedule::default();
+        for slot in 0..40 {
+            schedule.set(slot, s(0), s(2));
+        }
+        schedule.set(40, s(500), s(120));
+        schedule.hasten(40, s(30));
+        assert_eq!((schedule.due(40), schedule.next_due(s(30))), (Some(s(30)), Some(s(30))));
+        assert_eq!(schedule.take(s(30), s(60)), Some(40), "before those who are 30 s late, and instead of in 470 s");
+        assert_eq!((schedule.backlog(), schedule.latest(s(30))), (40, s(30)));
+        // A flood of them, and everybody else has waited for too long.
+        for slot in 41..60 {
+            schedule.hasten(slot, s(30));
+        }
+        let taken: Vec<Slot> = (0..24).map(|_| schedule.take(s(100), s(60)).unwrap()).collect();
+        let hastened: Vec<Slot> = taken.iter().copied().filter(|slot| *slot > 40).collect();
+        assert_eq!(hastened, [41, 42, 43], "one in eight, in their order");
+        schedule.remove(44);
+        assert_eq!(schedule.take(s(30), s(60)), Some(45), "whoever has left is not waited for");
+    }
+
     proptest! {
+        /// The same with pages that take their share and a flood of those who are hastened.
+        #[test]
+        fn nobody_waits_longer_for_pages_and_for_those_who_are_hastened(
+            intervals in prop::collection::vec(prop::sample::select(vec![1_u64, 2, 5, 30, 120]), 30..60),
+            period_ms in 100_u64..2_000,
+            others in prop::sample::select(vec![0_u32, 10, 4, 3]),
+            hasten in prop::collection::vec((0_usize..1_500, 0_usize..30), 0..800),
+        ) {
+            let period = Duration::from_millis(period_ms);
+            let fleet = u32::try_from(intervals.len()).unwrap();
+            let turn = period * fleet;
+            let share = if others == 0 { 0.0 } else { 1.0 / f64::from(others) };
+            let mut schedule = Schedule::default();
+            let mut due = vec![Duration::ZERO; intervals.len()];
+            for slot in 0..fleet {
+                schedule.set(slot, Duration::ZERO, s(intervals[slot as usize]));
+            }
+            let mut now = Duration::ZERO;
+            for round in 0..1_500_u32 {
+                for (_, index) in hasten.iter().filter(|(at, _)| *at == round as usize) {
+                    // Whoever waits already waits since then.
+                    due[*index] = due[*index].min(now);
+                    schedule.hasten(u32::try_from(*index).unwrap(), now);
+                }
+                let page = others > 0 && round % others == 0;
+                if !page && let Some(slot) = schedule.take(now, patience(turn, share)) {
+                    let index = slot as usize;
+                    let waited = now.saturating_sub(due[index]);
+                    prop_assert!(waited <= 2 * turn + 2 * period, "waited {waited:?}, a turn is {turn:?}");
+                    due[index] = now + s(intervals[index]);
+                    schedule.set(slot, due[index], s(intervals[index]));
+                }
+                now += period;
+            }
+        }
+
         /// More work than budget: one request each 1/rate seconds, executions of very different paces. Nobody waits longer than promised.
         #[test]
         fn nobody_waits_longer_than_twice_the_fleet_over_the_rate(

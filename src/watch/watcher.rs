@@ -11,6 +11,7 @@ mod report;
 mod sending;
 mod setbacks;
 mod streams;
+mod sweeping;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,12 +19,13 @@ use self::outlook::Deaf;
 use super::{
     attention::Attention,
     budget::Budget,
-    discovery::Discovery,
+    discovery::{self, Discovery},
     fleet::{Fleet, Tally, Watched},
     gate::Gate,
     merge::StreamRead,
     observe::{Subject, Unread},
     schedule::{Schedule, Slot},
+    sweep::Sweeps,
     troubles::{Troubles, WORDS_MAX},
 };
 pub use streams::EventsPaged;
@@ -157,7 +159,7 @@ pub enum Action {
     },
     /// Mark what a page showed as found, unless the state knows it as over.
     Discover {
-        asked: Asked,
+        ticket: discovery::Ticket,
         definition: Arc<str>,
         ids: Vec<ExecutionId>,
     },
@@ -183,6 +185,9 @@ pub struct Watcher {
     discovery: Discovery,
     /// No page before this moment.
     pages_from: Duration,
+    sweeps: Sweeps,
+    /// No page of a sweep before this moment.
+    sweeps_from: Duration,
     /// How those ended that nobody named and that have left.
     departed: Tally,
     actions: Vec<Action>,
@@ -216,6 +221,7 @@ impl Watcher {
         let once_pace = Pace::try_new(Duration::from_millis(500), Duration::from_secs(5), 2.0, 0.2)
             .expect("these constants are within the bounds of a pace");
         let discovery = Discovery::new(&settings.discover, &settings.poll.pace);
+        let sweeps = Sweeps::new(&settings.poll.pace);
         Self {
             settings,
             fleet: Fleet::default(),
@@ -225,6 +231,8 @@ impl Watcher {
             troubles: Troubles::default(),
             discovery,
             pages_from: Duration::ZERO,
+            sweeps,
+            sweeps_from: Duration::ZERO,
             departed: Tally::default(),
             actions: vec![],
             in_flight: 0,

@@ -16,6 +16,21 @@ impl Watcher {
         }
     }
 
+    /// Something else than a read has shown that a read will show something: it goes before the others.
+    pub(super) fn hasten(&mut self, slot: Slot, now: Now) {
+        let Some(watched) = self.fleet.get_mut(slot) else { return };
+        // Who can't be read is tried again in time.
+        if watched.failures > 0 || !watched.listed || watched.standing() != Standing::Watching {
+            return;
+        }
+        if watched.busy {
+            // What is under way may be older.
+            watched.hasten = true;
+        } else {
+            self.schedule.hasten(slot, now.elapsed);
+        }
+    }
+
     /// Due again after `wait`, spread by jitter.
     pub(super) fn again(&mut self, slot: Slot, wait: Duration, now: Now) {
         let wait = self.jittered(slot, wait);
@@ -37,8 +52,12 @@ impl Watcher {
 
     pub(super) fn again_exactly(&mut self, slot: Slot, wait: Duration, now: Now) {
         self.release(slot);
-        let Some(watched) = self.fleet.get(slot) else { return };
+        let Some(watched) = self.fleet.get_mut(slot) else { return };
+        let hasten = std::mem::take(&mut watched.hasten) && watched.failures == 0;
         if watched.standing() == Standing::Watching && !watched.passed {
+            if hasten {
+                return self.schedule.hasten(slot, now.elapsed);
+            }
             // How late it is later counts against the wait it had.
             self.schedule.set(slot, now.elapsed + wait, wait.max(self.settings.poll.pace.initial()));
         }

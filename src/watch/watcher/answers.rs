@@ -80,13 +80,17 @@ impl Watcher {
                 self.pass(slot);
                 self.again(slot, self.settings.poll.pace.initial(), now);
             }
-            Observed::Changed { fingerprint, standing, events, look } => {
+            Observed::Changed { fingerprint, standing, pending, events, look } => {
                 self.read(sent, now);
                 let Some(watched) = self.fleet.get_mut(slot) else { return };
                 debug!(execution = %watched.id, events, "changed");
                 watched.fingerprint = fingerprint;
                 watched.set_interval(self.settings.poll.pace.initial());
                 watched.look = look;
+                watched.pending = pending;
+                if standing != Standing::Watching && watched.shown.is_claimed() {
+                    self.sweeps.confirmed();
+                }
                 self.fleet.set_standing(slot, standing);
                 self.leave_if_over(slot);
                 self.pass(slot);

@@ -16,6 +16,7 @@ use crate::{
         fleet::{Missing, Watched},
         list::Entry,
         schedule::Slot,
+        sweep::Shown,
     },
 };
 
@@ -90,6 +91,8 @@ impl Watcher {
         if let Some(known) = known {
             watched.fingerprint = known.fingerprint;
             watched.last_read = known.observed_at;
+            // Who ended while nobody watched is on no list: the first sweep finds them before their turns come.
+            watched.shown = if known.observed_at.is_some() { Shown::Before } else { Shown::Never };
             watched.discovered = known.discovered.as_deref().map(Arc::from);
             watched.missing = known.not_found_since.map(|first| Missing::since(first, now.wall, now.elapsed));
         }
@@ -138,6 +141,7 @@ impl Watcher {
         self.discovery.reconfigure(&settings.discover, &settings.poll.pace, now.elapsed);
         self.budget.set_rate(settings.poll.rate_limit);
         self.streams.reopen();
+        self.sweeps.look_again(&settings.poll.pace, now.elapsed);
         self.settings = settings;
         if attention {
             let look = self.first_look();
@@ -159,6 +163,7 @@ impl Watcher {
         self.gate.credentials_changed(now.elapsed);
         self.streams.reopen();
         self.discovery.look_again(now.elapsed);
+        self.sweeps.look_again(&self.settings.poll.pace, now.elapsed);
         let ids = self.abandoned();
         if !ids.is_empty() {
             info!("the credentials have changed: {} given up before are polled again", ids.len());

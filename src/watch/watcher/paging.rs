@@ -1,4 +1,5 @@
-//! Pages of lists: when one is asked for, and what follows from it. A page emits nothing by itself; it finds executions.
+//! Pages of lists: when one is asked for, and what follows from it. A page emits nothing by itself: it finds executions, and those whose
+//! turn should not be waited for.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -9,25 +10,37 @@ use crate::{
     store::{Known, Standing},
     velt::{
         error::{Answer, Transport, Trouble, Verdict, judge, read_list},
+        listing::ListPage,
         model::ExecutionId,
     },
     watch::{
-        discovery::{Setback, Ticket},
+        discovery::{self, Setback},
         fleet::Watched,
         gate::Permit,
+        sweep,
     },
 };
 
 /// Pages take at most this share of the budget, one in so many requests: polls are what they are for.
 const SHARE: u32 = 4;
+pub(super) const SHARE_OF_ALL: f64 = 0.25;
 
 /// A page that was asked for.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    ticket: Ticket,
-    at: Duration,
-    probe: bool,
-    generation: u64,
+    pub(super) ticket: Ticket,
+    pub(super) at: Duration,
+    pub(super) probe: bool,
+    pub(super) generation: u64,
+}
+
+/// Why it was.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ticket {
+    /// To find executions.
+    Discovery(discovery::Ticket),
+    /// To learn how those stand that are watched.
+    Sweep(sweep::Ticket),
 }
 
 impl Watcher {
@@ -58,7 +71,7 @@ impl Watcher {
         if probe {
             self.gate.probe_sent();
         }
-        let asked = Asked { ticket, at: now.elapsed, probe, generation: self.generation };
+        let asked = Asked { ticket: Ticket::Discovery(ticket), at: now.elapsed, probe, generation: self.generation };
         self.actions.push(Action::Page { asked, listing });
         None
     }
@@ -69,21 +82,21 @@ impl Watcher {
     }
 
     /// A page has come back.
-    pub fn paged(&mut self, asked: Asked, result: Result<Answer, Transport>, now: Now) {
+    pub fn paged(&mut self, asked: &Asked, result: Result<Answer, Transport>, now: Now) {
         self.in_flight -= 1;
         if asked.probe {
             self.gate.probe_back();
         }
         let answer = match result {
             Ok(answer) => answer,
-            Err(transport) => return self.page_failed(&asked, &transport.into(), false, now),
+            Err(transport) => return self.page_failed(asked, &transport.into(), false, now),
         };
         let page = match judge(&answer).map_or_else(|| read_list(&answer), Err) {
             Ok(page) => page,
             // A way that nobody knows, behind a proxy or in an older API: it won't be there in a moment.
             Err(trouble) => {
                 let missing = matches!(answer.status, 404 | 405 | 410 | 501);
-                return self.page_failed(&asked, &trouble, missing, now);
+                return self.page_failed(asked, &trouble, missing, now);
             }
         };
         self.deaf = None;
@@ -91,22 +104,33 @@ impl Watcher {
         for news in self.gate.accepted(asked.at, false) {
             self.tell(news, now);
         }
-        if self.discovery.recovered(asked.ticket) {
-            info!("{}: the list can be read again", self.discovery.describe(asked.ticket));
+        match asked.ticket {
+            Ticket::Discovery(ticket) => self.look_through(ticket, &page, now),
+            Ticket::Sweep(ticket) => self.swept(ticket, &page, now),
         }
-        let Some((definition, mut ids)) = self.discovery.read(asked.ticket, &page) else { return };
+    }
+
+    /// Finds who is new on a page, and who is not as a read showed them.
+    fn look_through(&mut self, ticket: discovery::Ticket, page: &ListPage, now: Now) {
+        if self.discovery.recovered(ticket) {
+            info!("{}: the list can be read again", self.discovery.describe(ticket));
+        }
+        for item in &page.items {
+            self.shown(item, false, now);
+        }
+        let Some((definition, mut ids)) = self.discovery.read(ticket, page) else { return };
         ids.retain(|id| self.watched(id).is_none_or(|watched| watched.discovered.is_none()));
         if ids.is_empty() {
-            return self.discovery.turn(asked.ticket, false, now.elapsed);
+            return self.discovery.turn(ticket, false, now.elapsed);
         }
         self.committing += 1;
-        self.actions.push(Action::Discover { asked, definition, ids });
+        self.actions.push(Action::Discover { ticket, definition, ids });
     }
 
     /// Of what a page showed, these are to be watched and are marked so; with what the state knows of them.
     pub fn discovered(
         &mut self,
-        asked: &Asked,
+        ticket: discovery::Ticket,
         definition: &Arc<str>,
         ids: Vec<ExecutionId>,
         known: &[Known],
@@ -116,9 +140,9 @@ impl Watcher {
         let news = !ids.is_empty();
         match ids.as_slice() {
             [] => {}
-            [id] => info!(execution = %id, "{}: found", self.discovery.describe(asked.ticket)),
+            [id] => info!(execution = %id, "{}: found", self.discovery.describe(ticket)),
             [id, ..] => {
-                let table = self.discovery.describe(asked.ticket);
+                let table = self.discovery.describe(ticket);
                 info!(execution = %id, "{table}: found, with {} others", ids.len() - 1);
             }
         }
@@ -133,7 +157,7 @@ impl Watcher {
                 None => {}
             }
         }
-        self.discovery.turn(asked.ticket, news, now.elapsed);
+        self.discovery.turn(ticket, news, now.elapsed);
     }
 
     /// What the state knows as found and not over: watched on, whatever the lists show now.
@@ -225,10 +249,18 @@ impl Watcher {
                 self.tell(news, now);
             }
         }
-        let Some((failures, news)) = self.discovery.failed(asked.ticket, &trouble.kind, setback, now.elapsed) else {
+        match asked.ticket {
+            Ticket::Discovery(ticket) => self.not_found_out(ticket, trouble, setback, now),
+            Ticket::Sweep(ticket) => self.not_swept(ticket, trouble, setback, now),
+        }
+    }
+
+    /// A page that was to find executions could not be read.
+    fn not_found_out(&mut self, ticket: discovery::Ticket, trouble: &Trouble, setback: Setback, now: Now) {
+        let Some((failures, news)) = self.discovery.failed(ticket, &trouble.kind, setback, now.elapsed) else {
             return;
         };
-        let table = self.discovery.describe(asked.ticket);
+        let table = self.discovery.describe(ticket);
         if news {
             let again = if setback == Setback::Refused { "now and then" } else { "again soon" };
             warn!(
@@ -237,10 +269,10 @@ impl Watcher {
         }
         if self.settings.mode == Mode::Once && setback != Setback::Refused && failures > ONCE_RETRIES {
             self.unread += 1;
-            self.discovery.give_up(asked.ticket);
+            self.discovery.give_up(ticket);
         }
         if self.settings.mode == Mode::Once && setback == Setback::Refused {
-            self.discovery.give_up(asked.ticket);
+            self.discovery.give_up(ticket);
         }
     }
 }

@@ -35,7 +35,7 @@ impl Watcher {
             backlog: self.backlog(),
             last_read: self.any_read.then(|| now.wall.before(ago)),
             late: self.schedule.latest(now.elapsed),
-            patience: self.patience(),
+            patience: self.turn(),
             fresh: self.is_fresh(now),
             credentials_refused: self.gate.is_refused(),
         }
@@ -48,7 +48,7 @@ impl Watcher {
         let slack = (self.settings.poll.pace.max() * 2).max(FRESH_FOR);
         let per_request = self.settings.poll.rate_limit.interval();
         let read = self.any_read && now.elapsed.saturating_sub(self.last_success) <= slack.saturating_add(per_request);
-        let late = self.schedule.latest(now.elapsed) <= slack.saturating_add(self.patience().saturating_mul(2));
+        let late = self.schedule.latest(now.elapsed) <= slack.saturating_add(self.turn().saturating_mul(2));
         watching == 0 || (read && late)
     }
 }

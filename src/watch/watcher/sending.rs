@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Action, COMMITS_MAX, Mode, Now, Sent, Watcher, earliest};
-use crate::watch::{gate::Permit, schedule::Slot};
+use super::{Action, COMMITS_MAX, Mode, Now, Sent, Watcher, earliest, paging};
+use crate::watch::{
+    gate::Permit,
+    schedule::{self, Slot},
+    sweep,
+};
 
 impl Watcher {
     /// Sends what may be sent now. Gives the time at which to look again; `None` when only an answer can change anything.
@@ -23,8 +27,9 @@ impl Watcher {
     /// Pages first: what they find is polled next. They have their share and no more.
     fn send_all(&mut self, now: Now) -> Option<Duration> {
         let page = self.send_page(now);
+        let sweep = self.send_sweep(now);
         let poll = self.send_due(now);
-        earliest(page, poll)
+        earliest(earliest(page, sweep), poll)
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -72,18 +77,23 @@ impl Watcher {
         }
     }
 
-    /// How long anybody may wait before they go before everybody else: one turn of the whole fleet.
-    pub(super) fn patience(&self) -> Duration {
-        let per_request = self.settings.poll.rate_limit.interval();
+    /// How long one turn of everybody takes, if all requests are polls.
+    pub(super) fn turn(&self) -> Duration {
         let fleet = u32::try_from(self.fleet.tally().watching).unwrap_or(u32::MAX);
-        let turn = per_request.checked_mul(fleet).unwrap_or(Duration::MAX);
-        // Where pages take their share, a turn is longer by a third: two thirds and four thirds are still two.
-        if self.discovery.is_empty() { turn } else { turn / 3 * 2 }
+        self.settings.poll.rate_limit.interval().checked_mul(fleet).unwrap_or(Duration::MAX)
+    }
+
+    /// How long anybody may wait before they go before everybody else.
+    fn patience(&self) -> Duration {
+        let pages = if self.discovery.is_empty() { 0.0 } else { paging::SHARE_OF_ALL };
+        let sweeps = if self.fleet.tally().watching < sweep::WORTH { 0.0 } else { sweep::SHARE_OF_ALL };
+        schedule::patience(self.turn(), pages + sweeps)
     }
 
     fn send(&mut self, slot: Slot, probe: bool, now: Now) {
         let Some(watched) = self.fleet.get_mut(slot) else { return };
         watched.busy = true;
+        watched.hasten = false;
         self.in_flight += 1;
         self.polls += 1;
         if probe {
