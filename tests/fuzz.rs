@@ -66,7 +66,7 @@ fn replay(target: &str) {
     }
     if let Ok(seconds) = std::env::var("VELT_WATCH_FUZZ") {
         let seconds = Duration::from_secs(seconds.parse().expect("VELT_WATCH_FUZZ is a number of seconds"));
-        wander(target, all.into_iter().map(|(_, input)| input).collect(), seconds);
+        wander(target, &all.into_iter().map(|(_, input)| input).collect::<Vec<_>>(), seconds);
     }
 }
 
@@ -84,7 +84,8 @@ impl Random {
 }
 
 /// Feeds a target with inputs that were bent at random, for a while.
-fn wander(target: &str, inputs: Vec<Vec<u8>>, time: Duration) {
+#[expect(clippy::print_stdout, reason = "for whoever asked for it; cargo shows it with --nocapture")]
+fn wander(target: &str, inputs: &[Vec<u8>], time: Duration) {
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| u64::from(now.subsec_nanos()));
     println!("{target}: seed {seed}");
     let mut random = Random(seed);
@@ -92,7 +93,7 @@ fn wander(target: &str, inputs: Vec<Vec<u8>>, time: Duration) {
     while began.elapsed() < time {
         let mut input = inputs[random.below(inputs.len())].clone();
         for _ in 0..=random.below(6) {
-            bend(&mut input, &inputs, &mut random);
+            bend(&mut input, inputs, &mut random);
         }
         let start = Instant::now();
         let held = catch_unwind(|| run(target, &input));
