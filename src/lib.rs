@@ -19,7 +19,7 @@
 //! | language | [`event`], [`route`] |
 //! | memory | [`store`] |
 //! | the two wings | [`watch`] and [`deliver`]; they meet only at the store and never name each other |
-//! | the house | [`daemon`], [`commands`], [`server`], with [`cli`], [`lifecycle`], [`logging`], [`meters`], [`systemd`] |
+//! | the house | [`daemon`], [`commands`], [`server`], with [`cli`], [`lifecycle`], [`live`], [`logging`], [`meters`], [`systemd`] |
 //!
 //! # What is guaranteed
 //!
@@ -54,6 +54,7 @@ pub mod event;
 pub mod exit;
 pub mod http;
 pub mod lifecycle;
+pub mod live;
 pub mod logging;
 pub mod meters;
 pub mod pace;

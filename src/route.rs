@@ -185,7 +185,7 @@ mod tests {
         };
         let (told, shown) = (event(r#","engine":{"eventId":"e","seq":1}"#), event(""));
         let routes = |filters: &[(bool, bool)]| {
-            let filter = |(pushes, include_output)| Filter { pushes, include_output, ..Filter::default() };
+            let filter = |(pushes, include_output)| Filter { include_output, pushes, ..Filter::default() };
             Routes::new(filters.iter().enumerate().map(|(n, of)| (SinkName::from(&*n.to_string()), filter(*of))))
         };
         let names = |routes: &Routes, event| routes.of(event).iter().map(ToString::to_string).collect::<String>();

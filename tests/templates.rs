@@ -96,3 +96,113 @@ fn a_mistake_in_a_template_is_told_with_its_place() {
         assert!(!log.contains("canary"), "{log}");
     }
 }
+
+/// `times` of `text`.
+fn many(text: &str, times: usize) -> String {
+    text.repeat(times)
+}
+
+/// Templates that would take all memory, or all time, if the engine were left to itself.
+fn hostile() -> Vec<String> {
+    let doubled = |start: &str, step: &str, end: &str| format!("{{% set x = {start} %}}{}{end}", many(step, 60));
+    let lists = |end: &str| doubled("[1]", "{% set x = [x, x] %}", end);
+    let pair = format!("{}{}", lists(""), doubled("[1]", "{% set x = [x, x] %}", "").replace('x', "y"));
+    let long = |end: &str| format!("{{% set s = 'ab' * 400000 %}}{{% set l = 'é' * 300000 %}}{end}");
+    let again = |what: &str| long(&format!("{{% for i in range(99999) %}}{what}{{% endfor %}}"));
+    vec![
+        // Texts.
+        doubled("'x'", "{% set x = x ~ x %}", "{{ x }}"),
+        doubled("'x'", "{% set x = x + x %}", "{{ x | length }}"),
+        doubled("'<'", "{% set x = x | escape %}", "{{ x }}"),
+        doubled("'<'", "{% set x %}{{ x }}{{ x }}{% endset %}", "{{ x }}"),
+        "{{ 'x' * 99999999 }}".into(),
+        "{{ ('a' * 60000) | replace('a', 'b' * 60000) }}".into(),
+        "{{ ('a' * 60000) | join('b' * 60000) }}".into(),
+        "{{ ('a' * 90000) | replace('', 'b' * 90000) | length }}".into(),
+        "{{ ('%(x)s' * 9000) | format(x='a' * 60000) | length }}".into(),
+        "{{ '%99999999d' | format(1) }}{{ '%.99999999f' | format(1.5) }}".into(),
+        "{{ ('\\n' * 9999) | indent(9999) | length }}".into(),
+        "{{ ('a' * 5000000) | split('') | length }}".into(),
+        "{{ ('\\n' * 5000000) | lines | length }}".into(),
+        "{{ ('abc' * 50000) | list | sum(start='') | length }}".into(),
+        "{{ \"\\u0001\" * 250000 }}{{ (\"\\u0001\" * 250000) | truncate(3) }}".into(),
+        "{{ (\"\\u0001\" * 250000 ~ \"\\u0002\") | truncate(3) }}".into(),
+        // Lists.
+        lists("{{ x }}"),
+        lists("{{ x ~ '' }}"),
+        lists("{{ x | join }}"),
+        lists("{{ x | string | length }}"),
+        lists("{{ x | upper }}"),
+        lists("{{ x | tojson }}"),
+        lists("{{ x | urlencode }}"),
+        lists("{{ x in 'abc' }}"),
+        lists("{{ {'a': x} | dictsort | first | last | first | string }}"),
+        lists("{% set x = x | map('string') %}{{ x | list | length }}"),
+        format!("{pair}{{{{ x == y }}}}"),
+        format!("{pair}{{{{ x < y }}}}"),
+        format!("{pair}{{{{ x in [y] }}}}"),
+        format!("{pair}{{{{ [x, y] | sort | length }}}}"),
+        format!("{pair}{{{{ [x, y] | unique | length }}}}"),
+        format!("{pair}{{{{ [[x, y]] | groupby(0) | length }}}}"),
+        format!("{pair}{{{{ [x] is eq([y]) }}}}"),
+        format!("{pair}{{% for z in [x, y] %}}{{{{ loop.changed(z) }}}}{{% endfor %}}"),
+        doubled("(1, 1)", "{% set x = (x, x) %}", "{{ x ~ '' }}"),
+        doubled("{'a': 1}", "{% set x = {'a': x, 'b': x} %}", "{{ x ~ '' }}"),
+        doubled("{'a': 1}", "{% set x = x | chain(x) %}", "{{ x ~ '' }}"),
+        doubled("[1]", "{% set x = x | zip(x) %}", "{{ x | list }}"),
+        doubled("[1]", "{% set x = x | chain(x) %}", "{{ x | length }}{{ x ~ '' }}"),
+        doubled("[1]", "{% set x = x + x %}", "{{ x ~ '' }}"),
+        doubled("[1]", "{% set x = x * 2 %}", "{{ x ~ '' }}"),
+        doubled("[1]", "{% set x = [x | list, x[:]] | list %}", "{{ x | last | string }}"),
+        doubled("{}", "{% set x = [x | items, x] %}", "{{ x ~ '' }}"),
+        "{{ [1] * 99999999 ~ '' }}".into(),
+        "{% if ([1] * 99999999 ~ '') == 'x' %}{% endif %}".into(),
+        "{% set n = 99999999 %}{{ [1] * n ~ '' }}".into(),
+        "{% set n = 9999 %}{{ ([[1] * n] * n) ~ '' }}".into(),
+        "{% set n = 99999999 %}{{ 2 in [1] * n }}".into(),
+        "{% set x = range(99999) %}{{ [x, x, x, x, x, x, x, x, x, x, x, x] ~ '' }}".into(),
+        "{{ [1] | batch(99999999, 0) | length }}".into(),
+        "{{ [1] | slice(99999999, 0) | length }}".into(),
+        "{% for x in [1] recursive %}{{ loop([x, x]) }}{% endfor %}".into(),
+        // Again and again.
+        again("{% if 'ba' * 300000 in s %}{% endif %}"),
+        again("{% if s == s ~ '' %}{% endif %}"),
+        again("{% if s ~ 'x' == s ~ 'y' %}{% endif %}"),
+        long("{% set t = s ~ '' %}{% for i in range(99999) %}{% if s == t %}{% endif %}{% endfor %}"),
+        again("{{ l[-1:] }}"),
+        again("{{ l[::-250000] }}"),
+        again("{{ l[299999] }}"),
+        again("{{ l | last }}"),
+        again("{{ l | upper | length }}"),
+        again("{{ (l | title)[0] }}"),
+        again("{{ {'a': 1}[s] }}"),
+        again("{{ [1, 2] | map(attribute=s) | first }}"),
+        again("{{ s is startingwith(s) }}"),
+        again("{{ s is in([s, s]) }}"),
+        again("{{ s | trim('ba') | length }}"),
+        again("{{ s | trim(l) | length }}"),
+        again("{% for c in l %}{% if loop.first %}{% endif %}{% endfor %}"),
+        again("{% set a %}{{ s }}{% endset %}"),
+        again("{{ [s, s] | sort | length }}"),
+        "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}".into(),
+        "{{ 9 ** 9 ** 9 ** 9 }}".into(),
+    ]
+}
+
+#[test]
+fn no_template_takes_all_memory_or_all_time() {
+    let folder = Folder::new();
+    // 256 MiB of addresses, of which the template's own stack takes 64, and 60 seconds of a processor. Past the one an allocation
+    // fails, past the other the program is killed, and neither looks like a mistake in a template.
+    let limits = ["sh", "-c", "ulimit -v 262144; ulimit -t 60; exec \"$@\"", "sh"].map(str::to_owned);
+    for (body, content_type) in hostile().iter().zip(["application/json", "text/html", "text/plain"].iter().cycle()) {
+        let more = format!("content_type = \"{content_type}\"\nevents = [\"execution.failed\"]\n");
+        let watched = "[watch]\nexecutions = [\"exec_1\"]\n";
+        folder.write("config.toml", templated("https://h.example/", body, &more) + watched);
+        let program = Program::bare(&folder).env("VELT_API_KEY", "key").env("VELT_AUTH_TOKEN", "token");
+        let ended = program.config("config.toml").args(["check"]).launched_by(&limits).run();
+        let log = ended.log();
+        let told = log.contains("sink[0].body: ") && !log.contains("engine failed");
+        assert!(ended.code == Some(0) || (ended.code == Some(78) && told), "{content_type}, {body}\n=> {ended:?}");
+    }
+}

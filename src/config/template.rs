@@ -1,13 +1,18 @@
 //! A webhook's body as its owner writes it: a MiniJinja template with the event as its context.
 //!
 //! Whoever holds a [`Template`] holds one that was rendered for every kind of event its sink is sent. Rendering asks nothing of the
-//! world, so the same event gives the same bytes; it is bounded by fuel, which pays for every instruction and every byte that is made.
+//! world, so the same event gives the same bytes; it is bounded by fuel, which pays for every instruction and, as `bounds.rs` sees to,
+//! for all that is made and worked through.
 //!
 //! What an event says never becomes structure. In JSON each `{{ … }}` is written through `json.rs`, which knows where it stands.
 
+mod bounds;
+#[cfg(test)]
+mod bounds_tests;
 #[cfg(test)]
 mod docs_tests;
 mod json;
+mod meter;
 mod samples;
 
 use std::{collections::HashSet, error::Error as _, fmt, ops::Range};
@@ -110,6 +115,7 @@ impl Template {
     fn compile(source: &str, content_type: &str) -> Result<Self, Fault> {
         let language = Language::of(content_type);
         let mut environment = language.environment();
+        bounds::check(source, NAME)?;
         environment.add_template_owned(NAME, source.to_owned()).map_err(|error| Fault::of(&error, source))?;
         let template = Self { environment, source: source.into(), content_type: content_type.into(), language };
         template.check_names()?;
@@ -159,15 +165,17 @@ impl Template {
             .map_err(|error| Fault::new(format!("the event can't be read: {error}"), None))?;
         json::unmark(&mut event);
         let context = Value::from(Serde(&event));
-        let template = self.environment.get_template(NAME).expect("it was added when this was made");
-        let of = |error: Error| Fault::of(&error, &self.source);
-        let rendered = template.render(context.clone()).map_err(of)?;
+        let rendered = bounds::render(&self.environment, NAME, context.clone());
+        let rendered = rendered.map_err(|error| Fault::of(&error, &self.source))?;
         let body = match self.language {
             Language::Markup | Language::Plain => rendered,
             Language::Json => match json::settle(&rendered) {
                 Ok(body) => body,
                 Err(broken) => {
-                    let at = if place { template.render_with_spans(context).ok() } else { None }
+                    // What was measured once can be done once more as it is.
+                    let template = self.environment.get_template(NAME).ok().filter(|_| place);
+                    let at = template
+                        .and_then(|template| template.render_with_spans(context).ok())
                         .and_then(|(_, spans)| spans.into_iter().find(|span| span.output_range().contains(&broken.at)))
                         .map(|span| {
                             let raw = span.kind() == OutputSpanKind::Raw;
@@ -240,8 +248,11 @@ impl Language {
         // What is in scope is the event. And without namespaces no loop can pile up values without end.
         environment.remove_global("debug");
         environment.remove_global("namespace");
+        // `{…}` does the same, and is weighed.
+        environment.remove_global("dict");
         environment.remove_filter("pprint");
         environment.add_filter("truncate", truncate);
+        meter::install(&mut environment);
         match self {
             Self::Json => {
                 environment.set_auto_escape_callback(|_| AutoEscape::None);

@@ -374,7 +374,7 @@ fn the_page_on_trouble_runs() {
         format!("[[sink]]\nname = \"{name}\"\ntype = \"webhook\"\nurl = \"{url}\"\nevents = [\"step.waiting\"]\n")
     };
     let config = format!(
-        "[watch]\nfile = \"executions.txt\"\n[state]\npath = \"state.db\"\n{}{}",
+        "[watch]\nfile = \"executions.txt\"\nnot_found_grace = \"0s\"\n[state]\npath = \"state.db\"\n{}{}",
         sink("approvals"),
         sink("audit")
     );

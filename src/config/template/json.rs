@@ -59,8 +59,10 @@ pub(super) fn resolve(text: &str) -> String {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once(OPEN) {
         resolved.push_str(before);
-        let value = after.split_once(CLOSE).filter(|(json, _)| parse(json).is_ok());
-        match value {
+        // No value holds a mark: it ends at the next one, and looking no further keeps this linear.
+        let end = after.find([OPEN, CLOSE]).filter(|end| after[*end..].starts_with(CLOSE));
+        let value = end.map(|end| (&after[..end], &after[end + CLOSE.len_utf8()..]));
+        match value.filter(|(json, _)| parse(json).is_ok()) {
             Some((json, after)) => {
                 match serde_json::from_str::<Option<String>>(json) {
                     Ok(text) => resolved.push_str(&text.unwrap_or_default()),
