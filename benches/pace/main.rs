@@ -4,6 +4,7 @@
 //! cargo bench --bench pace                  # every fleet of pace.toml
 //! cargo bench --bench pace -- 10 1000       # those of these sizes
 //! cargo bench --bench pace -- explore       # and other paces, tuned to as many requests
+//! cargo bench --bench pace -- 1000 hours=4  # so many hours are measured, whatever pace.toml says
 //! ```
 //!
 //! Time is simulated, and everything is drawn from the seed in `pace.toml`: the table is the same on every machine. The watcher is
@@ -62,7 +63,9 @@ fn main() {
     let settings: mix::Settings = toml::from_str(include_str!("pace.toml")).expect("pace.toml beside this file");
     let sizes: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     let exploring = std::env::args().any(|argument| argument == "explore");
+    let hours = std::env::args().find_map(|argument| argument.strip_prefix("hours=")?.parse().ok());
     for fleet in settings.fleet.iter().filter(|fleet| sizes.is_empty() || sizes.contains(&fleet.size)) {
+        let fleet = &fleet.over(hours);
         let began = Instant::now();
         let truth = Arc::new(settings.mix.fleet(fleet, settings.seed));
         check::one_truth(&truth);

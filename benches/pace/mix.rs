@@ -44,12 +44,30 @@ pub(crate) struct Fleet {
     settle: f64,
     pub(crate) hours: f64,
     tail: f64,
+    /// The watch file is written anew so often, in seconds.
+    #[serde(default = "every_second")]
+    listed: i64,
+}
+
+fn every_second() -> i64 {
+    1
 }
 
 impl Fleet {
+    /// The same over so many hours.
+    pub(crate) fn over(&self, hours: Option<f64>) -> Self {
+        Self { hours: hours.unwrap_or(self.hours), ..*self }
+    }
+
     /// What is measured: changes between these moments.
     pub(crate) fn window(&self) -> (i64, i64) {
         (ms(self.settle * 3600.0), ms((self.settle + self.hours) * 3600.0))
+    }
+
+    /// When the watch learns of an execution that has begun: when the watch file is written the next time.
+    pub(crate) fn listed(&self, began: i64) -> i64 {
+        let every = self.listed * 1000;
+        (began.max(0) + every - 1) / every * every
     }
 
     pub(crate) fn end(&self) -> i64 {

@@ -24,7 +24,6 @@ use velt_watch::{
 
 use crate::{
     api::{Api, now},
-    fixed::listed,
     ledger::Ledger,
     measure::{Figures, figures},
     mix::Fleet,
@@ -78,7 +77,7 @@ async fn live(truth: &Arc<Truth>, fleet: &Fleet, poll: &Poll, latency_ms: [u64; 
     loop {
         let at = now(&clock);
         let before = begun;
-        while truth.runs.get(begun).is_some_and(|run| listed(run.began()) <= at) {
+        while truth.runs.get(begun).is_some_and(|run| fleet.listed(run.began()) <= at) {
             current.push(begun);
             begun += 1;
         }
@@ -90,7 +89,7 @@ async fn live(truth: &Arc<Truth>, fleet: &Fleet, poll: &Poll, latency_ms: [u64; 
             let entries = current.iter().map(|run| Entry::from(truth.ids[*run].clone())).collect();
             commands.send(Command::List(entries)).await.expect("the watcher is there");
         }
-        let next = truth.runs.get(begun).map_or(i64::MAX, |run| listed(run.began()));
+        let next = truth.runs.get(begun).map_or(i64::MAX, |run| fleet.listed(run.began()));
         let next = u64::try_from(next.min(fleet.end())).expect("the future");
         sleep_until(clock.instant(Duration::from_millis(next))).await;
         if now(&clock) >= fleet.end() {

@@ -21,8 +21,8 @@ pub struct Schedule {
     ready: BTreeMap<u32, VecDeque<Entry>>,
     /// Those who go first, the longest waiting before the others.
     hastened: BinaryHeap<Reverse<Entry>>,
-    /// How many of those who had lost patience were served since the last one hastened that came before such.
-    served: u8,
+    /// How many of those who had lost patience were served, less what was taken off for those hastened that came before such.
+    served: u32,
     /// The entry of a slot that counts; older ones are skipped when they come up.
     current: Vec<u32>,
     /// When each slot is due, for whoever asks: the queues are not to be searched. `NEVER` where it is not.
@@ -32,7 +32,10 @@ pub struct Schedule {
 const NEVER: u64 = u64::MAX;
 
 /// While somebody has lost patience, at most one in so many is somebody hastened.
-const HASTENED: u8 = 8;
+const HASTENED: u32 = 8;
+
+/// What nobody was hastened for is saved up, for those who become known together: for one in so many of those who wait.
+const SAVED: u32 = 64;
 
 /// How long anybody may wait before they go before everybody else, where one turn of everybody takes `turn` at the full rate and `others`
 /// is the share of the requests that are no polls, at most.
@@ -41,7 +44,7 @@ pub fn patience(turn: Duration, others: f64) -> Duration {
     // What is left for the polls stretches a turn, and so does who is hastened; two turns are promised in all.
     let left = (1.0 - others) * (1.0 - 1.0 / f64::from(HASTENED));
     let turn = turn.min(LONG);
-    turn.saturating_mul(2).saturating_sub(turn.div_f64(left.max(0.5)))
+    turn.saturating_mul(2).saturating_sub(turn.div_f64(left.max(0.5))).saturating_sub(turn / SAVED)
 }
 
 /// Milliseconds keep an entry at 20 bytes; a million of them are one small machine's business.
@@ -94,14 +97,15 @@ impl Schedule {
         let heads = || self.ready.values().filter_map(|queue| queue.front());
         let hastened = self.hastened.peek().map(|Reverse(entry)| entry);
         let oldest = heads().chain(hastened).min_by_key(|entry| entry.due_ms)?;
+        let saved = u32::try_from(self.backlog()).unwrap_or(u32::MAX) / SAVED;
         let next = if now_ms.saturating_sub(oldest.due_ms) > patience_ms {
             match hastened {
                 Some(first) if self.served >= HASTENED - 1 => {
-                    self.served = 0;
+                    self.served -= HASTENED - 1;
                     first
                 }
                 _ => {
-                    self.served = (self.served + 1).min(HASTENED - 1);
+                    self.served = (self.served + 1).min((HASTENED - 1).saturating_mul(saved.max(1)));
                     oldest
                 }
             }
@@ -278,8 +282,21 @@ mod tests {
         let taken: Vec<Slot> = (0..24).map(|_| schedule.take(s(100), s(60)).unwrap()).collect();
         let hastened: Vec<Slot> = taken.iter().copied().filter(|slot| *slot > 40).collect();
         assert_eq!(hastened, [41, 42, 43], "one in eight, in their order");
-        schedule.remove(44);
-        assert_eq!(schedule.take(s(30), s(60)), Some(45), "whoever has left is not waited for");
+        let mut schedule = Schedule::default();
+        for slot in 0..700 {
+            schedule.set(slot, s(0), s(2));
+        }
+        for _ in 0..60 {
+            schedule.take(s(100), s(60));
+        }
+        for slot in 700..720 {
+            schedule.hasten(slot, s(100));
+        }
+        let taken: Vec<Slot> = (0..10).map(|_| schedule.take(s(100), s(60)).unwrap()).collect();
+        let hastened: Vec<Slot> = taken.into_iter().filter(|slot| *slot >= 700).collect();
+        assert_eq!(hastened, [700, 701, 702, 703, 704, 705, 706, 707], "where many wait, more is saved up for them");
+        schedule.remove(708);
+        assert_eq!(schedule.take(s(100), s(600)), Some(709), "whoever has left is not waited for");
     }
 
     proptest! {
