@@ -94,9 +94,9 @@ impl Cli {
         }
     }
 
-    /// An argument that only a watch has a use for; `check` looks at the watch file, too.
+    /// An argument that only a watch has a use for; `check` and `plan` look at the watch file, too.
     fn watching_option(&self) -> Option<&'static str> {
-        let checks = matches!(self.command, Some(Command::Check { .. }));
+        let checks = matches!(self.command, Some(Command::Check { .. } | Command::Plan(_)));
         [
             (!self.ids.is_empty(), "an EXECUTION_ID before it"),
             (self.watch_file.is_some() && !checks, "--watch-file"),
@@ -169,6 +169,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Requests a minute and expected delay of news, before anything is sent
+    Plan(PlanArguments),
     /// Poll IDs again that were given up
     Retry {
         /// As `velt-watch status` names them under Trouble
@@ -223,6 +225,19 @@ pub struct StatusArguments {
     /// How many of each kind at most; 0 for all [default: 20, and all with --json]
     #[arg(short = 'L', long, value_name = "N", conflicts_with = "id")]
     pub limit: Option<usize>,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub struct PlanArguments {
+    /// For so many executions under way, whatever is listed
+    #[arg(short = 'n', long, value_name = "N")]
+    pub executions: Option<usize>,
+    /// Which settings bring news within this on average, such as 30s
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub delay: Option<Duration>,
+    /// One JSON document, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -371,6 +386,8 @@ mod tests {
             parse("velt-watch -f list.txt check").unwrap().command,
             Some(Command::Check { online: false })
         ));
+        let plan = parse("velt-watch -f list.txt plan -n 1000 --delay 30s --json").unwrap().command;
+        assert!(matches!(plan, Some(Command::Plan(asked)) if asked.executions == Some(1_000) && asked.delay.is_some()));
         let retry = parse("velt-watch retry a b").unwrap().command;
         assert!(matches!(retry, Some(Command::Retry { ids, .. }) if ids.len() == 2));
         let status = parse("velt-watch status --waiting --definition marketing-* -L 5 --json").unwrap().command;
@@ -400,6 +417,9 @@ mod tests {
             "velt-watch --once test-sink a",
             "velt-watch exec/1",
             "velt-watch --timeout 5",
+            "velt-watch plan exec_1",
+            "velt-watch plan --delay soon",
+            "velt-watch --once plan",
             "velt-watch retry",
             "velt-watch -v -q",
             "velt-watch --frobnicate",

@@ -93,7 +93,7 @@ fn no_option_takes_a_secret() {
     let folder = Folder::new();
     let help = |args: &[&str]| Program::bare(&folder).args(args).arg("--help").run().expect(0).stdout.join("\n");
     let mut texts = vec![help(&[])];
-    for command in ["check", "status", "timeline", "retry", "dead-letters", "test-sink", "completions"] {
+    for command in ["check", "status", "timeline", "plan", "retry", "dead-letters", "test-sink", "completions"] {
         assert!(texts[0].contains(command), "{command}");
         texts.push(help(&[command]));
     }

@@ -52,6 +52,7 @@ fn defaults(rate: f64) -> Poll {
     let (initial, max) = (duration(&poll.initial_interval), duration(&poll.max_interval));
     Poll {
         pace: Pace::try_new(initial, max, poll.multiplier, poll.jitter).expect("the example's pace"),
+        auto: false,
         rate_limit: Rate::try_new(rate).expect("a rate above zero"),
         max_in_flight: poll.max_in_flight,
         events: true,

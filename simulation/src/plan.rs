@@ -291,6 +291,7 @@ fn poll(rng: &mut Rng) -> Poll {
     let rate = if rng.u32(..3) == 0 { f64::INFINITY } else { 0.5 + rng.f64() * 6.0 };
     Poll {
         pace,
+        auto: false,
         rate_limit: Rate::try_new(rate).expect("above zero"),
         max_in_flight: NonZeroUsize::new(rng.usize(1..8)).expect("above zero"),
         events: rng.u32(..6) > 0,

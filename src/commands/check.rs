@@ -15,7 +15,11 @@ use crate::{
     exit::Exit,
     plain,
     velt::model::{ExecutionId, ExecutionStatus},
-    watch::list::{Entry, Look, WatchFile},
+    watch::{
+        demand::{LONGEST, SHORTEST, Terms},
+        discovery,
+        list::{Entry, Look, WatchFile},
+    },
 };
 
 /// A configuration that is good.
@@ -66,6 +70,7 @@ pub(super) fn run(given: &Given, environment: &Environment, out: &mut impl Write
     let named = config.watch.executions.len();
     let mut first = config.watch.executions.first().cloned();
     let mut problems = 0;
+    let mut count = named;
     match &config.watch.file {
         None => writeln!(out, "watching        {named} named in the configuration")?,
         Some(path) => {
@@ -80,8 +85,12 @@ pub(super) fn run(given: &Given, environment: &Environment, out: &mut impl Write
                 writeln!(out, "{problem}")?;
             }
             problems = lines.problems.len();
+            count += lines.entries.len();
             first = first.or_else(|| lines.entries.first().map(|entry| entry.id.clone()));
         }
+    }
+    if config.poll.auto {
+        longest(config, count, out)?;
     }
     for warning in &loaded.warnings {
         writeln!(out, "warning: {warning}")?;
@@ -92,6 +101,26 @@ pub(super) fn run(given: &Given, environment: &Environment, out: &mut impl Write
     };
     writeln!(out, "{verdict}")?;
     Ok(Checked { config: loaded.config, first })
+}
+
+/// What `max_interval = "auto"` comes to.
+fn longest(config: &Config, executions: usize, out: &mut impl Write) -> std::io::Result<()> {
+    let terms = Terms::new(&config.poll, discovery::at_rest(&config.discover, &config.poll.pace));
+    let say = plain::duration;
+    match terms.fitted(executions) {
+        Some(max) => writeln!(
+            out,
+            "max_interval    auto: {} for {executions} executions, {} to {} as the fleet changes",
+            say(max),
+            say(SHORTEST.max(config.poll.pace.initial())),
+            say(LONGEST)
+        ),
+        None => writeln!(
+            out,
+            "max_interval    auto: {}, the default, since rate_limit = inf leaves no budget to go by",
+            say(config.poll.pace.max())
+        ),
+    }
 }
 
 /// A watch file as somebody finds it who looks once.
@@ -134,7 +163,7 @@ fn settings(config: &Config, environment: &Environment, out: &mut impl Write) ->
         out,
         "poll            every {} to {}, growing by {}, jitter {}; {} requests/s, {} at once; events {}",
         say(poll.pace.initial()),
-        say(poll.pace.max()),
+        if poll.auto { "auto".into() } else { say(poll.pace.max()) },
         poll.pace.multiplier(),
         poll.pace.jitter(),
         poll.rate_limit.per_second(),

@@ -5,6 +5,7 @@ mod check;
 pub mod dead_letters;
 mod man;
 mod paint;
+pub mod plan;
 pub mod retry;
 pub mod status;
 mod table;
@@ -86,6 +87,12 @@ fn answer(command: &Command, cli: &Cli, environment: &Environment, out: &mut imp
             };
             timeline::run(&mut store, id, *json, setting, out)?;
             Ok(Exit::Done)
+        }
+        Command::Plan(asked) => {
+            let mut text = vec![];
+            let done = plan::run(&cli.given(), environment, asked, &mut text);
+            out.write_all(plain::escape_lines(&String::from_utf8_lossy(&text)).as_bytes())?;
+            done.map(|()| Exit::Done)
         }
         Command::Retry { ids, all } => {
             let mut store = open(cli, environment, Access::Write)?;

@@ -1,7 +1,6 @@
 //! From TOML to the checked configuration: each section's keys, their ranges and their defaults, in one place.
 
 use std::{
-    num::NonZeroUsize,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,14 +10,14 @@ use secrecy::ExposeSecret;
 use wildmatch::WildMatch;
 
 use super::{
-    Api, Config, Daemon, Dialect, Log, LogFormat, Poll, Rate, Retry, SecretSource, Signing, Sink, SinkKind, State,
-    StatePath, StdoutFormat, Watch, Webhook, WebhookFormat, attention, body, discover, http,
+    Api, Config, Daemon, Dialect, Log, LogFormat, Rate, Retry, SecretSource, Signing, Sink, SinkKind, State, StatePath,
+    StdoutFormat, Watch, Webhook, WebhookFormat, attention, body, discover, http,
+    poll::{self, in_flight, pace, rate},
     reader::{Entry, Found, Report, Table},
     secret::Environment,
 };
 use crate::{
     http as client,
-    pace::{Pace, PaceError},
     route::{Filter, Initial, SinkName},
 };
 
@@ -124,17 +123,9 @@ impl Surroundings<'_> {
             built
         };
 
-        let poll = {
-            let table = root.table("poll");
-            let built = Poll {
-                pace: pace(&table, Duration::from_secs(2), Duration::from_secs(120), 1.5, 0.2),
-                rate_limit: rate(&table, "rate_limit", Rate::try_new(5.0).unwrap_or(Rate::UNLIMITED)),
-                max_in_flight: in_flight(&table, 16),
-                events: table.boolean("events").unwrap_or(true),
-            };
-            table.finish();
-            built
-        };
+        let table = root.table("poll");
+        let poll = poll::poll(&table);
+        table.finish();
 
         let table = root.table("state");
         let state_path = table.text("path").map(|found| match found.value {
@@ -483,62 +474,6 @@ pub(super) fn positive(table: &Table<'_>, key: &'static str, default: Duration) 
             default
         }
         found => found.map_or(default, |found| found.value),
-    }
-}
-
-fn rate(table: &Table<'_>, key: &'static str, default: Rate) -> Rate {
-    let Some(found) = table.number(key) else { return default };
-    Rate::try_new(found.value).unwrap_or_else(|| {
-        table.refuse(&found, "must be above zero", Some("a number per second, or inf for no limit"));
-        default
-    })
-}
-
-fn in_flight(table: &Table<'_>, default: usize) -> NonZeroUsize {
-    let count = table.count("max_in_flight", 1..=10_000).and_then(|count| usize::try_from(count).ok());
-    NonZeroUsize::new(count.unwrap_or(default)).unwrap_or(NonZeroUsize::MIN)
-}
-
-/// `initial_interval`, `max_interval`, `multiplier` and `jitter`. Each is tried alone, beside the defaults of the others, so that all that
-/// is wrong is told; then together, since two may only be wrong beside each other.
-fn pace(table: &Table<'_>, mut initial: Duration, mut max: Duration, mut multiplier: f64, mut jitter: f64) -> Pace {
-    // The message is the pace's own; the key stands before it.
-    let refuse = |found: &Found<()>, error: PaceError, default: String| {
-        table.refuse(found, error.to_string(), Some(&format!("the default is {default}")));
-    };
-    if let Some(found) = table.number("multiplier") {
-        match Pace::try_new(initial, max, found.value, jitter) {
-            Ok(_) => multiplier = found.value,
-            Err(error) => refuse(&found.map(|_| ()), error, multiplier.to_string()),
-        }
-    }
-    if let Some(found) = table.number("jitter") {
-        match Pace::try_new(initial, max, multiplier, found.value) {
-            Ok(_) => jitter = found.value,
-            Err(error) => refuse(&found.map(|_| ()), error, jitter.to_string()),
-        }
-    }
-    let (given_initial, given_max) = (table.duration("initial_interval"), table.duration("max_interval"));
-    if let Some(found) = &given_initial {
-        match Pace::try_new(found.value, found.value, multiplier, jitter) {
-            Ok(_) => initial = found.value,
-            Err(error) => refuse(&found.clone().map(|_| ()), error, crate::plain::duration(initial)),
-        }
-    }
-    if let Some(found) = &given_max {
-        max = found.value;
-    }
-    match Pace::try_new(initial, max, multiplier, jitter) {
-        Ok(pace) => pace,
-        Err(error) => {
-            let say = crate::plain::duration;
-            let hint = format!("initial_interval is {}, max_interval is {}", say(initial), say(max));
-            if let Some(found) = given_max.or(given_initial) {
-                table.refuse(&found, error.to_string(), Some(&hint));
-            }
-            // Only something to go on with: the configuration is refused.
-            Pace::try_new(initial, initial, multiplier, jitter).unwrap_or_else(|_| unreachable!("each was tried above"))
-        }
     }
 }
 

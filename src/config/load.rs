@@ -172,6 +172,25 @@ pub fn state_path(given: &Given, environment: &Environment) -> Result<StatePath,
     if problems.is_empty() { Ok(path) } else { Err(ConfigErrors(problems)) }
 }
 
+/// What is polled and how, for a command that only counts: credentials, sources and sinks may be missing, and what is wrong with them is
+/// not its business.
+pub fn polling(given: &Given, environment: &Environment) -> Result<Loaded, ConfigErrors> {
+    let file = find(given, environment);
+    let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
+    let (parsed, mut problems) = parse(file.as_deref(), &text, environment);
+    let counts = |problem: &Problem| {
+        ["", "watch", "poll", "discover", "state"].contains(&problem.key.split(['.', '[']).next().unwrap_or_default())
+    };
+    problems.retain(counts);
+    let Parsed { mut config, state_path, .. } = parsed;
+    // Without a place for it there is none to look into.
+    config.state.path = choose_state(given, environment, state_path, false, &mut vec![]);
+    if let Some(path) = &given.watch_file {
+        config.watch.file = Some(path.clone());
+    }
+    if problems.is_empty() { Ok(Loaded { config, file, warnings: vec![] }) } else { Err(ConfigErrors(problems)) }
+}
+
 /// The sinks alone, for a command that only tries one: credentials and sources may be missing, and what is wrong elsewhere in the
 /// file is not its business.
 pub fn sinks(given: &Given, environment: &Environment) -> Result<Vec<Sink>, ConfigErrors> {

@@ -8,6 +8,7 @@ mod file;
 mod http;
 mod key;
 mod load;
+mod poll;
 mod reader;
 pub mod secret;
 mod template;
@@ -15,7 +16,7 @@ mod template;
 pub use file::{check_webhook_url, is_loopback};
 pub use http::Http;
 pub use key::{Dialect, KeyError};
-pub use load::{ConfigErrors, Given, Loaded, Output, Stdout, load, sinks, state_path, watch_file};
+pub use load::{ConfigErrors, Given, Loaded, Output, Stdout, load, polling, sinks, state_path, watch_file};
 pub use reader::{Problem, nearest, parse_duration};
 pub use template::{Fault, Template};
 
@@ -102,6 +103,8 @@ pub struct Discover {
 #[derive(Debug, Clone)]
 pub struct Poll {
     pub pace: Pace,
+    /// The longest wait follows from the budget and the fleet. The pace's own holds where there is no budget to go by.
+    pub auto: bool,
     pub rate_limit: Rate,
     pub max_in_flight: NonZeroUsize,
     /// Read the engine's stream after a change: what happened between two polls.

@@ -197,6 +197,11 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Whether it is this word; what else it may be is for whoever asks next.
+    pub(super) fn is_word(&self, key: &'static str, word: &str) -> bool {
+        self.value(key).is_some_and(|found| matches!(found.value, DeValue::String(text) if text == word))
+    }
+
     /// One of `words`.
     pub(super) fn word<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         let found = self.text(key)?;

@@ -48,6 +48,7 @@ use crate::{
     store::{Access, Handle, SqliteStore, StoreError},
     systemd,
     watch::{
+        demand::per_minute,
         list::{self as lines, Entry},
         run::{self as watching, Command, Ended, Lost, Report},
         watcher::Mode,
@@ -441,7 +442,7 @@ impl Daemon {
 
     fn status_line(&self) -> String {
         use std::fmt::Write;
-        let Report { tally, in_trouble, .. } = self.report;
+        let Report { tally, in_trouble, wanted_per_minute, pressed, .. } = self.report;
         let mut line = format!("watching {}", tally.watching);
         let ended = tally.completed + tally.failed + tally.cancelled;
         let mut add = |count: usize, what: &str| {
@@ -455,6 +456,11 @@ impl Daemon {
         let sinks = self.dispatcher.as_ref().map(Dispatcher::summary).unwrap_or_default();
         add(sinks.iter().map(|sink| usize::try_from(sink.pending).unwrap_or(usize::MAX)).sum(), "deliveries pending");
         add(sinks.iter().filter(|sink| sink.failing_since.is_some()).count(), "sinks failing");
+        if pressed {
+            let allowed = per_minute(self.order.loaded.config.poll.rate_limit.per_second());
+            write!(line, ", {wanted_per_minute} requests a minute wanted and {allowed} allowed")
+                .expect("a String takes every write");
+        }
         line
     }
 

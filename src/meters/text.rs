@@ -121,6 +121,18 @@ impl Meters {
             "How long the execution that has been due for longest has been; 0 if none is",
             seconds(report.late.as_secs_f64()),
         );
+        #[expect(clippy::cast_precision_loss, reason = "no budget lets so many through")]
+        let wanted = report.wanted_per_minute as f64 / 60.0;
+        registry.register(
+            "api_requests_wanted_per_second",
+            "Requests that the pace would send if the budget let it, as last measured; 0 without a budget",
+            seconds(wanted),
+        );
+        registry.register(
+            "api_budget_too_small",
+            "1 while more requests have been wanted for a while than poll.rate_limit lets through",
+            flag(report.pressed),
+        );
         registry.register(
             "credentials_refused",
             "1 while the API refuses the credentials",

@@ -286,6 +286,14 @@ fn paces(poll: &Pace) -> (Pace, Pace) {
     (looks, rare)
 }
 
+/// Pages a second that these tables ask for while they show nothing new: one of each status at the longest wait between two looks.
+pub fn at_rest(rules: &[Discover], poll: &Pace) -> f64 {
+    let (looks, _) = paces(poll);
+    #[expect(clippy::cast_precision_loss, reason = "a configuration has a handful")]
+    let lists = rules.iter().map(|rule| rule.status.len()).sum::<usize>() as f64;
+    lists / looks.max().as_secs_f64()
+}
+
 fn before(wall: Time, since: Duration) -> Time {
     let ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
     Time::from_millis(wall.as_millis().saturating_sub(ms)).unwrap_or(Time::EPOCH)

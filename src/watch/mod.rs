@@ -2,6 +2,7 @@
 
 pub mod attention;
 pub mod budget;
+pub mod demand;
 pub mod diff;
 pub mod discovery;
 pub mod fleet;
@@ -11,6 +12,7 @@ pub mod list;
 pub mod merge;
 pub mod observe;
 pub mod outlook;
+pub mod pressure;
 mod register;
 pub mod run;
 pub mod schedule;

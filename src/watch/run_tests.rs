@@ -133,7 +133,8 @@ struct Watch {
 
 fn calm(mode: Mode) -> Settings {
     let pace = Pace::try_new(Duration::from_secs(2), Duration::from_secs(16), 2.0, 0.0).unwrap();
-    let poll = Poll { pace, rate_limit: Rate::UNLIMITED, max_in_flight: 16.try_into().unwrap(), events: false };
+    let poll =
+        Poll { pace, auto: false, rate_limit: Rate::UNLIMITED, max_in_flight: 16.try_into().unwrap(), events: false };
     let not_found_grace = Duration::from_secs(60);
     Settings { poll, not_found_grace, attention: Arc::default(), keeps_state: true, mode, discover: vec![] }
 }

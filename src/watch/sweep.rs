@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::discovery::{Setback, next_cursor};
 use crate::{
-    config::Poll,
+    config::{Poll, Rate},
     pace::Pace,
     velt::{
         listing::ListPage,
@@ -273,7 +273,7 @@ impl Sweeps {
             return Turn::More;
         }
         let look = self.look.take().expect("it is there");
-        let wait = interval(look.pages, poll).saturating_mul(1 << self.doubt());
+        let wait = interval(look.pages, poll.rate_limit, &poll.pace).saturating_mul(1 << self.doubt());
         let scope = match &self.scope {
             Scope::Everything => look.best(complete),
             same @ Scope::Of(_) => look.is_worth(complete).then(|| same.clone()),
@@ -418,8 +418,19 @@ fn shortest(pace: &Pace) -> Duration {
 }
 
 /// From the beginning of one sweep of so many pages to that of the next.
-fn interval(pages: u32, poll: &Poll) -> Duration {
-    poll.rate_limit.interval().saturating_mul(SHARE).saturating_mul(pages).max(shortest(&poll.pace))
+fn interval(pages: u32, rate: Rate, pace: &Pace) -> Duration {
+    rate.interval().saturating_mul(SHARE).saturating_mul(pages).max(shortest(pace))
+}
+
+/// What sweeps come to where the lists hold few others than those watched: pages a second, and how far one sweep is from the next. `None`
+/// where so few are watched that none would be worth it.
+pub fn at_rest(executions: usize, rate: Rate, pace: &Pace) -> Option<(f64, Duration)> {
+    if executions < WORTH {
+        return None;
+    }
+    let pages = u32::try_from(executions.div_ceil(PAGE_MAX.into())).unwrap_or(u32::MAX);
+    let interval = interval(pages, rate, pace);
+    Some((f64::from(pages) / interval.as_secs_f64(), interval))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ fn pace() -> Pace {
 
 fn poll(rate: f64) -> Poll {
     let rate_limit = Rate::try_new(rate).unwrap();
-    Poll { pace: pace(), rate_limit, max_in_flight: 16.try_into().unwrap(), events: true }
+    Poll { pace: pace(), auto: false, rate_limit, max_in_flight: 16.try_into().unwrap(), events: true }
 }
 
 fn item(id: &str, at: i64, definition: &str) -> ListItem {

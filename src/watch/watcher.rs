@@ -4,6 +4,7 @@
 
 mod again;
 mod answers;
+mod fitting;
 mod listing;
 mod outlook;
 mod paging;
@@ -15,7 +16,7 @@ mod sweeping;
 
 use std::{sync::Arc, time::Duration};
 
-use self::outlook::Deaf;
+use self::{fitting::Fitting, outlook::Deaf};
 use super::{
     attention::Attention,
     budget::Budget,
@@ -211,6 +212,7 @@ pub struct Watcher {
     cut_short: Option<Ending>,
     once_pace: Pace,
     streams: Streams,
+    fitting: Fitting,
     /// Makes jitter differ from poll to poll.
     polls: u64,
 }
@@ -221,9 +223,11 @@ impl Watcher {
         let once_pace = Pace::try_new(Duration::from_millis(500), Duration::from_secs(5), 2.0, 0.2)
             .expect("these constants are within the bounds of a pace");
         let discovery = Discovery::new(&settings.discover, &settings.poll.pace);
+        let fitting = Fitting::new(&settings);
         let sweeps = Sweeps::new(&settings.poll.pace);
         Self {
             settings,
+            fitting,
             fleet: Fleet::default(),
             schedule: Schedule::default(),
             budget,

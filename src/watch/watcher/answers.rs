@@ -167,7 +167,8 @@ impl Watcher {
         let pace = &self.settings.poll.pace;
         let Some(watched) = self.fleet.get_mut(slot) else { return };
         watched.fingerprint = fingerprint;
-        let wait = watched.interval();
+        // The longest wait may have become shorter.
+        let wait = watched.interval().min(pace.max());
         watched.set_interval(pace.next(wait));
         self.pass(slot);
         self.again_in_time(slot, wait, now);

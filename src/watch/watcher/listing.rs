@@ -141,8 +141,12 @@ impl Watcher {
         self.discovery.reconfigure(&settings.discover, &settings.poll.pace, now.elapsed);
         self.budget.set_rate(settings.poll.rate_limit);
         self.streams.reopen();
+        self.fitting.reconfigure(&settings);
         self.sweeps.look_again(&settings.poll.pace, now.elapsed);
         self.settings = settings;
+        if !self.settings.poll.auto {
+            self.longest_wait(self.settings.poll.pace.max(), now);
+        }
         if attention {
             let look = self.first_look();
             for watched in self.fleet.iter_mut() {

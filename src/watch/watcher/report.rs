@@ -21,12 +21,17 @@ pub struct Report {
     pub credentials_refused: bool,
     /// How new what is known is.
     pub freshness: Freshness,
+    /// Requests a minute that would be sent if the budget let them.
+    pub wanted_per_minute: u64,
+    /// That has been more than the budget for a while.
+    pub pressed: bool,
 }
 
 impl Watcher {
     /// Where everything stands.
     pub fn report(&self, now: Now) -> Report {
         let ago = now.elapsed.saturating_sub(self.last_success);
+        let (wanted_per_minute, pressed) = self.wanted();
         Report {
             tally: self.tally(),
             in_trouble: self.in_trouble(),
@@ -34,6 +39,8 @@ impl Watcher {
             last_read: self.any_read.then(|| now.wall.before(ago)),
             late: self.schedule.latest(now.elapsed),
             credentials_refused: self.gate.is_refused(),
+            wanted_per_minute,
+            pressed,
             freshness: self.freshness(now),
         }
     }

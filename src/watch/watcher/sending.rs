@@ -16,6 +16,7 @@ impl Watcher {
         if once {
             self.cut_short_once(now);
         }
+        self.fit(now);
         let streams = self.read_streams(now);
         let wake = earliest(streams, self.send_all(now));
         match self.patience_ends(now).filter(|_| once) {

@@ -82,6 +82,11 @@ impl Streams {
         !self.readings.is_empty()
     }
 
+    /// How many have been begun.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun
+    }
+
     /// How many hold a snapshot without having a request under way.
     pub(super) fn waiting(&self) -> usize {
         self.readings.iter().filter(|reading| !reading.under_way).count()
