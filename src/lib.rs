@@ -35,7 +35,7 @@
 //! 9. Credentials go to `api.url` and nowhere else; no secret is printed, logged or stored.
 //! 10. A state that is damaged, foreign or newer is refused and left as it is.
 //!
-//! 1 to 5, 7 and 8 are proven by simulation (`simulation/`): hours of watching in milliseconds, with faults at every seam and a death
+//! 1 to 8 are proven by simulation (`simulation/`): hours of watching in milliseconds, with faults at every seam and a death
 //! between any two steps, read by a checker that knows the truth and shares no code with what it checks.
 //!
 //! ```text

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use velt_watch::{
     clock::Time,
     store::{DeadReason, Standing},
+    velt::{model::ExecutionStatus, question::Listing},
 };
 
 use crate::script::View;
@@ -44,11 +45,9 @@ pub(crate) enum Fact {
     Healed,
     /// Nothing was left to deliver.
     Drained,
-    Asked {
-        who: usize,
-    },
+    Asked(Call),
     Answered {
-        who: usize,
+        call: Call,
         said: Said,
     },
     Committed(Commit),
@@ -74,6 +73,19 @@ pub(crate) enum Fact {
     },
 }
 
+/// What the API is asked.
+#[derive(Debug, Clone)]
+pub(crate) enum Call {
+    Get(usize),
+    /// `nth`: of all questions.
+    Events {
+        who: usize,
+        since: u64,
+        nth: u64,
+    },
+    List(Listing),
+}
+
 /// What the API answered.
 #[derive(Debug, Clone)]
 pub(crate) enum Said {
@@ -83,6 +95,14 @@ pub(crate) enum Said {
         turned: usize,
         behind: bool,
     },
+    /// A page of a stream, up to the event of this number.
+    Page {
+        last: u64,
+        next: u64,
+        more: bool,
+    },
+    /// A page of a list: who is on it, and how each stands.
+    List(Vec<(usize, &'static str)>),
     NotFound,
     Refused,
     Unauthorized,
@@ -99,6 +119,11 @@ pub(crate) enum Commit {
         who: usize,
         standing: Standing,
         events: Vec<Told>,
+    },
+    /// Marked as found by a list.
+    Discovered {
+        definition: String,
+        found: Vec<usize>,
     },
     Accepted {
         delivery: i64,
@@ -217,8 +242,8 @@ impl fmt::Display for Fact {
             Self::TokenRotated => f.write_str("token    rotated"),
             Self::Healed => f.write_str("-------- everything is well from here on"),
             Self::Drained => f.write_str("-------- drained"),
-            Self::Asked { who } => write!(f, "exec {who:<3} asked for"),
-            Self::Answered { who, said } => write!(f, "exec {who:<3} answered: {said}"),
+            Self::Asked(call) => write!(f, "{call} asked for"),
+            Self::Answered { call, said } => write!(f, "{call} answered: {said}"),
             Self::Committed(commit) => write!(f, "store    {commit}"),
             Self::NotCommitted => f.write_str("store    refuses to write"),
             Self::NotRead => f.write_str("store    refuses to be read"),
@@ -231,6 +256,20 @@ impl fmt::Display for Fact {
                 write!(f, "sink {sink:<3} printed {whole} of {}:", lines.len())?;
                 lines.iter().try_for_each(|line| write!(f, " {}", short(line)))
             }
+        }
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Get(who) => write!(f, "exec {who:<3}"),
+            Self::List(listing) => {
+                let status = listing.status.as_ref().map_or("", ExecutionStatus::as_str);
+                let definition = listing.definition_id.as_deref().unwrap_or("all");
+                write!(f, "list     of {definition} {status} after {:?}", listing.cursor)
+            }
+            Self::Events { who, since, .. } => write!(f, "exec {who:<3} its stream after {since}"),
         }
     }
 }

@@ -296,7 +296,8 @@ impl<'a> Life<'a> {
         universe.heal();
         universe.rotate_token();
         self.tell(Command::ReadCredentials).await;
-        wanted.list = (0..universe.plan.fleet.len()).collect();
+        // Of what is looked for in lists nothing is named: that it is watched all the same is what is to be seen.
+        wanted.list = universe.plan.named();
         wanted.sinks = (0..universe.plan.sinks.len()).collect();
         self.reload(wanted).await;
         let settled = sleep(POLLS_SETTLE);
@@ -329,10 +330,10 @@ fn settings(universe: &Universe) -> Settings {
     Settings {
         poll: universe.plan.poll.clone(),
         not_found_grace: universe.plan.not_found_grace,
-        attention: Arc::default(),
+        attention: Arc::new(universe.plan.attention.clone()),
         keeps_state: true,
         mode: Mode::Forever,
-        discover: vec![],
+        discover: universe.plan.discover.clone(),
     }
 }
 

@@ -69,8 +69,7 @@ struct Outcome {
 fn run(seed: u64, hours: f64) -> anyhow::Result<Outcome> {
     let universe = Universe::new(Plan::draw(seed, hours))?;
     let plan = &universe.plan;
-    let all = |count: usize| (0..count).collect();
-    let mut wanted = Wanted { list: all(plan.fleet.len()), sinks: all(plan.sinks.len()), deed: 0 };
+    let mut wanted = Wanted { list: plan.named(), sinks: (0..plan.sinks.len()).collect(), deed: 0 };
     let lived = loop {
         match life::live(&universe, &mut wanted) {
             Ok(End::Finished) => break Ok(()),

@@ -5,9 +5,11 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use fastrand::Rng;
 use velt_watch::{
-    config::{Poll, Rate, Retry},
+    config::{Discover, Poll, Rate, Retry, Threshold},
     pace::Pace,
     route::{Filter, Initial},
+    velt::model::ExecutionStatus,
+    watch::attention::Attention,
 };
 use wildmatch::WildMatch;
 
@@ -28,6 +30,14 @@ pub(crate) struct Plan {
     pub(crate) api: Vec<Window<ApiWeather>>,
     /// A share of the API's answers is bad in fair weather too.
     pub(crate) api_noise: f64,
+    /// Of the engine's streams alone, on top of the API's.
+    pub(crate) streams: Vec<Window<StreamWeather>>,
+    /// Of the lists alone.
+    pub(crate) lists: Vec<Window<ListWeather>>,
+    pub(crate) pages: Pages,
+    /// What lists show of these is watched too.
+    pub(crate) discover: Vec<Discover>,
+    pub(crate) attention: Attention,
     pub(crate) store: Vec<Window<StoreWeather>>,
     pub(crate) store_noise: f64,
     /// For each URL.
@@ -59,6 +69,45 @@ pub(crate) enum ApiWeather {
     Garbled,
     /// Reads from a replica that is so far behind.
     Behind(Duration),
+}
+
+/// What Get Events is like, beside what all of the API is.
+#[derive(Debug, Clone)]
+pub(crate) enum StreamWeather {
+    /// 403 or 404, though the execution can be read.
+    Refused(u16),
+    Down,
+    /// An answer, but after so long.
+    Slow(Duration),
+    /// It tells of nothing that is younger.
+    Behind(Duration),
+}
+
+/// What List is like, beside what all of the API is.
+#[derive(Debug, Clone)]
+pub(crate) enum ListWeather {
+    /// 403, or 404 from somebody who knows no such way.
+    Refused(u16),
+    Down,
+    /// It shows what was true before.
+    Behind(Duration),
+}
+
+/// How the API cuts what it answers in pages, where its documentation leaves that open.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an open question of its own")]
+pub(crate) struct Pages {
+    /// So many events at most, whatever is asked for.
+    pub(crate) events: usize,
+    /// The engine's own events count into a page before they are left out of it.
+    pub(crate) sparse: bool,
+    /// So many executions at most.
+    pub(crate) items: usize,
+    pub(crate) oldest_first: bool,
+    /// A page begins with the millisecond that the cursor names, and not beyond it.
+    pub(crate) repeats: bool,
+    /// As older versions of the API, it says whether more follows.
+    pub(crate) says_more: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -185,13 +234,23 @@ fn secs(from: u64, to: u64, rng: &mut Rng) -> Duration {
 }
 
 impl Plan {
+    /// Those that no list ever shows to somebody who looks for what this seed looks for.
+    pub(crate) fn named(&self) -> Vec<usize> {
+        let is_found = |script: &Script| self.discover.iter().any(|rule| script.definition == Some(&*rule.definition));
+        (0..self.fleet.len()).filter(|who| !is_found(&self.fleet[*who])).collect()
+    }
+
     pub(crate) fn draw(seed: u64, hours: f64) -> Self {
         let rng = &mut Rng::with_seed(seed);
         let length = Duration::from_secs_f64(3600.0 * hours).mul_f64(1.0 + rng.f64() * 0.5);
-        let fleet: Vec<Script> = (0..rng.usize(1..14))
+        // Now and then as many as make it worth it to read lists for their ends.
+        let count = if rng.u32(..12) == 0 { rng.u64(22..36) } else { rng.u64(1..14) };
+        let fleet: Vec<Script> = (0..count)
             .map(|n| {
                 let until = length.mul_f64(0.3 + 0.7 * rng.f64());
-                Script::draw(rng, format!("exec_{n:02}"), until)
+                // Some began in one millisecond, and no more than fit on a page.
+                let first = Duration::from_millis(n / 2);
+                Script::draw(rng, format!("exec_{n:02}"), first, until)
             })
             .collect();
         let urls: Vec<Url> = (0..rng.usize(1..4)).map(|_| url(rng, length)).collect();
@@ -207,6 +266,11 @@ impl Plan {
             sinks,
             api: windows(rng, length, 4, api_weather),
             api_noise: rng.f64() * rng.f64() * 0.15,
+            streams: windows(rng, length, 3, stream_weather),
+            lists: windows(rng, length, 3, list_weather),
+            pages: pages(rng),
+            discover: discover(rng),
+            attention: attention(rng),
             store: windows(rng, length, 2, |rng| if rng.bool() { StoreWeather::Full } else { StoreWeather::Flaky }),
             store_noise: if rng.u32(..3) == 0 { rng.f64() * 0.05 } else { 0.0 },
             urls,
@@ -229,8 +293,7 @@ fn poll(rng: &mut Rng) -> Poll {
         pace,
         rate_limit: Rate::try_new(rate).expect("above zero"),
         max_in_flight: NonZeroUsize::new(rng.usize(1..8)).expect("above zero"),
-        // Its checker knows what snapshots lead to.
-        events: false,
+        events: rng.u32(..6) > 0,
     }
 }
 
@@ -250,6 +313,67 @@ fn api_weather(rng: &mut Rng) -> ApiWeather {
         1 => ApiWeather::Down,
         2 => ApiWeather::Garbled,
         _ => ApiWeather::Behind(secs(1, 120, rng)),
+    }
+}
+
+fn list_weather(rng: &mut Rng) -> ListWeather {
+    match rng.u32(..4) {
+        0 => ListWeather::Refused([403, 404][rng.usize(..2)]),
+        1 => ListWeather::Down,
+        _ => ListWeather::Behind(secs(1, 60, rng)),
+    }
+}
+
+fn pages(rng: &mut Rng) -> Pages {
+    Pages {
+        events: [500, 500, 20, 3, 1][rng.usize(..5)],
+        sparse: rng.bool(),
+        items: [500, 500, 5, 3][rng.usize(..4)],
+        oldest_first: rng.u32(..4) == 0,
+        repeats: rng.bool(),
+        says_more: rng.bool(),
+    }
+}
+
+/// None, more often than not.
+fn discover(rng: &mut Rng) -> Vec<Discover> {
+    if rng.u32(..3) > 0 {
+        return vec![];
+    }
+    let one = |definition: &str, rng: &mut Rng| {
+        let under_way = vec![ExecutionStatus::Pending, ExecutionStatus::Running];
+        let all = [ExecutionStatus::Completed, ExecutionStatus::Failed, ExecutionStatus::Cancelled];
+        // Nobody looks for ends that began before what is kept.
+        let (status, since) = match rng.u32(..3) {
+            0 => (under_way.into_iter().chain(all).collect(), Duration::from_secs(300)),
+            1 => (vec![ExecutionStatus::Running], secs(600, 7_200, rng)),
+            _ => (under_way, Duration::from_secs(24 * 3600)),
+        };
+        Discover { definition: definition.into(), status, since }
+    };
+    let definitions = ["marketing-copy", "legal-review"];
+    definitions[..rng.usize(1..=2)].iter().map(|definition| one(definition, rng)).collect()
+}
+
+fn attention(rng: &mut Rng) -> Attention {
+    let stalled_after = (rng.u32(..4) == 0).then(|| secs(60, 1_200, rng));
+    let mut remind: Vec<Threshold> = (0..if rng.u32(..3) == 0 { rng.usize(1..4) } else { 0 })
+        .map(|_| {
+            let seconds = rng.u64(20..900);
+            Threshold { after: Duration::from_secs(seconds), spelled: format!("{seconds}s").into() }
+        })
+        .collect();
+    remind.sort_by_key(|threshold| threshold.after);
+    remind.dedup_by_key(|threshold| threshold.after);
+    Attention { stalled_after, remind }
+}
+
+fn stream_weather(rng: &mut Rng) -> StreamWeather {
+    match rng.u32(..5) {
+        0 => StreamWeather::Refused([403, 404][rng.usize(..2)]),
+        1 => StreamWeather::Down,
+        2 => StreamWeather::Slow(secs(1, 14, rng)),
+        _ => StreamWeather::Behind(secs(1, 60, rng)),
     }
 }
 

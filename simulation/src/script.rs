@@ -1,9 +1,13 @@
 //! What an execution does, from its dispatch to its end: drawn once, before anybody watches. This is the truth that the checker knows.
 
+mod author;
+
 use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use serde_json::{Value, json};
+
+use author::Author;
 
 /// What the universe begins with, in milliseconds since 1970: 2026-04-28T11:08:24Z.
 pub(crate) const BEGIN_MS: i64 = 1_777_374_504_000;
@@ -29,6 +33,45 @@ pub(crate) struct Script {
     pub(crate) existence: Existence,
     /// Each view with the moment from which on it is true; never empty for one that exists.
     pub(crate) views: Vec<(Duration, Arc<View>)>,
+    /// What its engine writes down meanwhile, by number.
+    pub(crate) stream: Vec<Recorded>,
+    /// Every status that a step has entered, in order: when, which step, which status.
+    pub(crate) entries: Vec<(Duration, String, &'static str)>,
+}
+
+/// An event of the engine's stream.
+#[derive(Debug, Clone)]
+pub(crate) struct Recorded {
+    pub(crate) at: Duration,
+    pub(crate) seq: u64,
+    /// As the stream spells it; `None` for the engine's own business, which takes a number and is not shown.
+    pub(crate) kind: Option<&'static str>,
+    pub(crate) step: Option<String>,
+    pub(crate) data: Value,
+}
+
+/// What an answer for a stream holds.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) body: Value,
+    /// The number of the last event on it.
+    pub(crate) last: u64,
+    /// The next `sinceSeq`.
+    pub(crate) next: u64,
+    pub(crate) more: bool,
+}
+
+impl Recorded {
+    pub(crate) fn id(&self, execution: &str) -> String {
+        format!("ev_{execution}_{}", self.seq)
+    }
+
+    fn json(&self, execution: &str) -> Value {
+        json!({
+            "eventId": self.id(execution), "seq": self.seq, "type": self.kind, "stepId": self.step,
+            "timestamp": wall_ms(self.at), "correlationId": null, "data": self.data,
+        })
+    }
 }
 
 /// What a read shows.
@@ -46,6 +89,7 @@ pub(crate) struct Step {
     pub(crate) id: String,
     pub(crate) node: String,
     pub(crate) kind: &'static str,
+    pub(crate) group: Option<String>,
     pub(crate) status: &'static str,
     pub(crate) started_at: Option<i64>,
     pub(crate) completed_at: Option<i64>,
@@ -65,26 +109,42 @@ pub(crate) fn wall_ms(at: Duration) -> i64 {
 
 impl Script {
     /// Draws the life of `id` so that it is over, if it ever is, before `until`.
-    pub(crate) fn draw(rng: &mut Rng, id: String, until: Duration) -> Self {
+    /// If it was dispatched before anybody watched, that was at `first`.
+    pub(crate) fn draw(rng: &mut Rng, id: String, first: Duration, until: Duration) -> Self {
         let definition = [Some("marketing-copy"), Some("legal-review"), None][rng.usize(..3)];
         let existence = match rng.u32(..100) {
             0..4 => Existence::Never,
             4..6 => Existence::Forbidden,
             6..8 => Existence::Invalid,
-            8..50 => Existence::From(Duration::ZERO),
+            8..50 => Existence::From(first),
             _ => Existence::From(until.mul_f64(rng.f64() * rng.f64() * 0.6)),
         };
-        let views = match existence {
-            Existence::From(from) => views(rng, from, until),
-            _ => vec![],
-        };
-        Self { id, definition, existence, views }
+        let mut script = Self { id, definition, existence, views: vec![], stream: vec![], entries: vec![] };
+        if let Existence::From(from) = script.existence {
+            Author::new(rng, from, until).write(&mut script);
+        }
+        script
     }
 
     /// What is true at `at`, with its place among the views.
     pub(crate) fn at(&self, at: Duration) -> Option<(usize, &Arc<View>)> {
         let index = self.views.partition_point(|(from, _)| *from <= at).checked_sub(1)?;
         Some((index, &self.views[index].1))
+    }
+
+    /// A page of its stream as far as it was known at `known`: the body, its events, and whether more follows. At most `size` events
+    /// are on it; `sparse`: those that are not shown count too.
+    pub(crate) fn page(&self, since: u64, known: Duration, size: usize, sparse: bool) -> Page {
+        let after = self.stream.iter().filter(|event| event.seq > since && event.at <= known);
+        let mut counted: Vec<&Recorded> = after.filter(|event| sparse || event.kind.is_some()).take(size + 1).collect();
+        let more = counted.len() > size;
+        counted.truncate(size);
+        let next = counted.last().map_or(since, |last| last.seq);
+        counted.retain(|event| event.kind.is_some());
+        let events: Vec<Value> = counted.iter().map(|event| event.json(&self.id)).collect();
+        let body = json!({"result": {"executionId": self.id, "events": events, "nextCursor": next, "hasMore": more}});
+        let last = counted.last().map_or(since, |last| last.seq);
+        Page { body, last, next, more }
     }
 
     /// The answer's body for one of its views. `turned`: the steps in another order, which the API does not promise.
@@ -94,13 +154,23 @@ impl Script {
             let by = turned % steps.len();
             steps.rotate_left(by);
         }
-        json!({"result": {
+        json!({ "result": self.json(view, steps) })
+    }
+
+    /// As a list shows it.
+    pub(crate) fn item(&self, view: &View) -> Value {
+        self.json(view, vec![])
+    }
+
+    fn json(&self, view: &View, steps: Vec<Value>) -> Value {
+        let failed = view.status == "failed";
+        json!({
             "executionId": self.id, "status": view.status,
             "startedAt": view.started_at, "completedAt": view.completed_at, "cancelledAt": view.cancelled_at,
             "definitionId": self.definition, "definitionVersion": 1, "correlationId": null,
-            "failureReason": if view.status == "failed" { json!({"code": "STEP_FAILED", "message": "a <step> & more"}) } else { Value::Null },
+            "failureReason": failed.then(|| json!({"code": "STEP_FAILED", "message": "a <step> & more"})),
             "steps": steps,
-        }})
+        })
     }
 }
 
@@ -112,108 +182,8 @@ impl Step {
             json!({})
         };
         json!({
-            "stepId": self.id, "nodeId": self.node, "nodeType": self.kind, "status": self.status, "groupId": null,
+            "stepId": self.id, "nodeId": self.node, "nodeType": self.kind, "status": self.status, "groupId": self.group,
             "startedAt": self.started_at, "completedAt": self.completed_at, "output": output, "error": null,
         })
-    }
-}
-
-/// A wait of an engine or a person: from an instant to half an hour, short ones as likely as long ones.
-fn pause(rng: &mut Rng) -> Duration {
-    // e^(4.6…14.4) milliseconds: 0.1 s to half an hour.
-    Duration::from_secs_f64((4.6 + rng.f64() * 9.8).exp() / 1000.0)
-}
-
-fn views(rng: &mut Rng, from: Duration, until: Duration) -> Vec<(Duration, Arc<View>)> {
-    // Some were dispatched long before anybody watched.
-    let mut at = from;
-    let mut view = View {
-        status: if rng.bool() { "pending" } else { "running" },
-        started_at: Some(wall_ms(at)),
-        completed_at: None,
-        cancelled_at: None,
-        steps: vec![],
-    };
-    let mut views = vec![(at, Arc::new(view.clone()))];
-    let most = rng.usize(1..9);
-    let endless = rng.u32(..10) == 0;
-    let mut told = 0;
-    loop {
-        at += pause(rng);
-        if at >= until {
-            break;
-        }
-        let open: Vec<usize> = (0..view.steps.len()).filter(|i| !is_terminal_step(view.steps[*i].status)).collect();
-        // Several changes at one moment, now and then: what a poll sees at once.
-        for _ in 0..=rng.usize(..3).saturating_sub(1) {
-            if view.status == "pending" {
-                view.status = "running";
-            } else if (open.is_empty() || rng.u32(..4) == 0) && view.steps.len() < most {
-                begin(rng, &mut view, at);
-            } else if let Some(step) = open.get(rng.usize(..open.len().max(1))) {
-                step_on(rng, &mut view.steps[*step], at);
-            }
-        }
-        told += 1;
-        let settled = view.steps.len() >= most && view.steps.iter().all(|step| is_terminal_step(step.status));
-        if !endless && (settled || told > 60) {
-            end(rng, &mut view, at);
-        }
-        views.push((at, Arc::new(view.clone())));
-        if is_terminal(view.status) {
-            return views;
-        }
-    }
-    if !endless {
-        end(rng, &mut view, until);
-        views.push((until, Arc::new(view)));
-    }
-    views
-}
-
-fn begin(rng: &mut Rng, view: &mut View, at: Duration) {
-    let nth = view.steps.len();
-    let kind = ["agent", "human", "webhook", "notification"][rng.usize(..4)];
-    let status = ["pending", "running", "waiting"][rng.usize(..3)];
-    view.steps.push(Step {
-        id: format!("step_{kind}-{nth}_{}_x", wall_ms(at)),
-        node: format!("{kind}-{nth}"),
-        kind,
-        status,
-        started_at: (status != "pending").then(|| wall_ms(at)),
-        completed_at: None,
-    });
-}
-
-fn step_on(rng: &mut Rng, step: &mut Step, at: Duration) {
-    let next: &[&'static str] = match step.status {
-        "pending" => &["running", "running", "skipped", "cancelled"],
-        "running" => &["waiting", "waiting", "completed", "failed", "pending", "escalated"],
-        "waiting" => &["completed", "completed", "running", "breached", "cancelled", "failed"],
-        // One that no documentation knows.
-        "escalated" => &["waiting", "completed"],
-        _ => return,
-    };
-    if let Some(status) = rng.choice(next) {
-        step.status = status;
-    }
-    if step.status == "running" {
-        step.started_at.get_or_insert(wall_ms(at));
-    }
-    if is_terminal_step(step.status) {
-        step.completed_at = Some(wall_ms(at));
-    }
-}
-
-fn end(rng: &mut Rng, view: &mut View, at: Duration) {
-    view.status = ["completed", "completed", "failed", "cancelled"][rng.usize(..4)];
-    for step in view.steps.iter_mut().filter(|step| !is_terminal_step(step.status)) {
-        step.status = if view.status == "completed" { "skipped" } else { "cancelled" };
-        step.completed_at = Some(wall_ms(at));
-    }
-    if view.status == "cancelled" {
-        view.cancelled_at = Some(wall_ms(at));
-    } else {
-        view.completed_at = Some(wall_ms(at));
     }
 }

@@ -84,7 +84,10 @@ impl State {
                 )
             }
             Write::NotFoundSince { .. } => Commit::Other("not found since"),
-            Write::Discovered { .. } => Commit::Other("discovered"),
+            Write::Discovered { definition, ids } => Commit::Discovered {
+                definition: definition.to_string(),
+                found: ids.iter().map(|id| self.0.who(id.as_str())).collect(),
+            },
             Write::Resume { .. } => Commit::Other("resume"),
             Write::DropDead { .. } => Commit::Other("drop dead letters"),
             Write::Note { .. } => Commit::Other("note"),

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fmt, time::Duration};
 
-use velt_watch::clock::Time;
+use velt_watch::{clock::Time, velt::model::ExecutionStatus};
 
 use crate::{
     journal::{Clock, Commit, Entry, Fact, Got, short},
@@ -145,7 +145,15 @@ impl fmt::Display for Plan {
             writeln!(f, "{} {:?}", script.id, script.existence)?;
         }
         self.sinks.iter().enumerate().try_for_each(|(n, sink)| writeln!(f, "sink {n}: {sink}"))?;
+        for rule in &self.discover {
+            let status: Vec<&str> = rule.status.iter().map(ExecutionStatus::as_str).collect();
+            writeln!(f, "watches what lists show of {} {} since {:?}", rule.definition, status.join(" "), rule.since)?;
+        }
+        let events = if poll.events { "reads streams" } else { "reads no streams" };
+        writeln!(f, "{events}; {:?}; {:?}", self.pages, self.attention)?;
         windows(f, "the API", &self.api)?;
+        windows(f, "streams", &self.streams)?;
+        windows(f, "lists", &self.lists)?;
         windows(f, "the state", &self.store)?;
         self.urls.iter().enumerate().try_for_each(|(n, url)| windows(f, &format!("URL {n}"), &url.weather))?;
         self.deeds.iter().try_for_each(|(at, deed)| writeln!(f, "{} {deed:?}", Clock(*at)))

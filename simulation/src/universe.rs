@@ -48,6 +48,7 @@ struct Inner {
     kill_at: Option<u64>,
     dead: bool,
     healed: bool,
+    questions: u64,
     /// The token that the program finds, and the oldest that the API takes.
     token: u32,
     valid_from: u32,
@@ -67,6 +68,7 @@ impl Universe {
             kill_at: None,
             dead: false,
             healed: false,
+            questions: 0,
             token: 0,
             valid_from: 0,
             handed: HashSet::new(),
@@ -196,6 +198,13 @@ impl Universe {
 
     pub(crate) fn draw<T>(&self, draw: impl FnOnce(&mut Rng) -> T) -> T {
         draw(&mut self.inner().rng)
+    }
+
+    /// Numbers a question to the API.
+    pub(crate) fn count(&self) -> u64 {
+        let mut inner = self.inner();
+        inner.questions += 1;
+        inner.questions
     }
 
     // ---- credentials ----

@@ -91,10 +91,17 @@ fn about(kind: &str) -> About {
     }
 }
 
-/// Whether a wait is held that no snapshot may ever show: only another look, later, can tell.
+/// Whether a wait is held that no snapshot may ever show: only another look, later, can tell. Where the step doesn't run, it is told
+/// before what the step does next, and time tells nothing.
 pub(super) fn unsettled(memory: &Memory) -> bool {
-    let held = memory.stream.iter().flat_map(|stream| &stream.held);
-    held.into_iter().any(|recorded| matches!(about(&recorded.kind), About::Step(StepStatus::Waiting)))
+    let held = memory.stream.iter().flat_map(|stream| &stream.held).filter(|recorded| is_wait(recorded));
+    let step = |recorded: &Recorded| memory.steps.iter().find(|step| Some(&step.step_id) == recorded.step_id.as_ref());
+    held.into_iter().any(|recorded| step(recorded).is_none_or(|step| !is_standstill(&step.status)))
+}
+
+/// A step that waited and shows this has not gone on from there: it was retried, or is what nobody knows.
+fn is_standstill(status: &StepStatus) -> bool {
+    matches!(status, StepStatus::Pending | StepStatus::Other(_))
 }
 
 /// Sorts out what the stream tells. `known`: the remembered steps by id.
@@ -108,6 +115,7 @@ pub(super) fn merge(
     let before = old.stream.clone().unwrap_or(RememberedStream { history: true, ..RememberedStream::default() });
     let shown: HashMap<&str, usize> = view.steps.iter().enumerate().map(|(i, step)| (&*step.step_id, i)).collect();
     let over = view.status.is_terminal();
+    let mut certain = 0;
     let mut merged = Merged::default();
     let mut held = vec![];
     let mut of_steps: BTreeMap<usize, Vec<Recorded>> = BTreeMap::new();
@@ -124,6 +132,9 @@ pub(super) fn merge(
             About::Step(_) => {
                 let step_id = recorded.step_id.as_deref().unwrap_or_default();
                 let ended = known.get(step_id).is_some_and(|index| old.steps[*index].status.is_terminal());
+                if shown.get(step_id).is_some_and(|shown| shows_end(&recorded, &view.steps[*shown].status)) {
+                    certain = certain.max(recorded.engine.seq);
+                }
                 match shown.get(step_id) {
                     // Its end has been told: nothing comes after. Its own end, told from a snapshot, is no news.
                     _ if ended => merged.late += usize::from(is_wait(&recorded)),
@@ -137,7 +148,7 @@ pub(super) fn merge(
     for (shown, events) in of_steps {
         let step = &view.steps[shown];
         let remembered = known.get(&*step.step_id).map(|index| &old.steps[*index]);
-        let mut sorter = Sorter::new(&step.status, remembered, before.history, over, observed_at);
+        let mut sorter = Sorter { certain, ..Sorter::new(&step.status, remembered, before.history, over, observed_at) };
         sorter.sort(events);
         held.append(&mut sorter.held);
         merged.late += sorter.late;
@@ -146,7 +157,7 @@ pub(super) fn merge(
     // What follows something that is ahead of the snapshot may be ahead of it too.
     let first_held = held.iter().map(|recorded| recorded.engine.seq).min().unwrap_or(u64::MAX);
     for fact in facts {
-        if !over && fact.engine.seq > first_held {
+        if !over && fact.engine.seq > first_held.max(certain) {
             held.push(fact);
         } else if !(fact.history && fact.seen_at == observed_at) {
             merged.facts.push(fact);
@@ -162,6 +173,11 @@ pub(super) fn merge(
     merged
 }
 
+/// Whether a step's status shows this end: then whatever has a lower number had happened by then too.
+fn shows_end(recorded: &Recorded, status: &StepStatus) -> bool {
+    matches!(about(&recorded.kind), About::Step(end) if end.is_terminal() && end == *status)
+}
+
 fn is_wait(recorded: &Recorded) -> bool {
     matches!(about(&recorded.kind), About::Step(StepStatus::Waiting))
 }
@@ -174,12 +190,16 @@ struct Sorter<'a> {
     shows_wait: bool,
     /// The snapshot shows another status than the last one told.
     shows_change: bool,
-    /// It has gone back to pending: what waited before has passed, since from there it would not wait again at once.
+    /// It has gone back to pending, or to what nobody knows: what waited before has passed, since from there it would not wait again at once.
     went_back: bool,
+    /// It stands there, as was told: a wait that is learnt now was before that, and telling it would make it stand there twice.
+    stands_still: bool,
     /// Entries into waiting that have been told.
     told: u32,
     /// The stream is read for the first time.
     history: bool,
+    /// What has a lower number is not ahead of the snapshot.
+    certain: u64,
     over: bool,
     observed_at: Time,
     passed: Passed,
@@ -201,9 +221,15 @@ impl<'a> Sorter<'a> {
             status,
             shows_wait: *status == StepStatus::Waiting && !remembered.is_some_and(is_told),
             shows_change: remembered.is_none_or(|step| step.status != *status),
-            went_back: *status == StepStatus::Pending && remembered.is_some_and(|step| step.status != *status),
+            went_back: match status {
+                // New and pending, it has yet to begin.
+                StepStatus::Pending => remembered.is_some_and(|step| step.status != *status),
+                status => is_standstill(status) && remembered.is_none_or(|step| step.status != *status),
+            },
+            stands_still: is_standstill(status) && remembered.is_some_and(|step| step.status == *status),
             told,
             history,
+            certain: 0,
             over,
             observed_at,
             passed: Passed {
@@ -248,7 +274,9 @@ impl<'a> Sorter<'a> {
         let ended = self.over || self.status.is_terminal();
         for wait in waits {
             let seen_for = self.observed_at.since(wait.seen_at);
-            let settled = seen_for >= SETTLED_AFTER || (self.shows_change && !seen_for.is_zero()) || self.went_back;
+            let long = seen_for >= SETTLED_AFTER && !self.stands_still;
+            let passed = wait.engine.seq < self.certain;
+            let settled = long || passed || (self.shows_change && !seen_for.is_zero()) || self.went_back;
             let first_read = seen_for.is_zero() && self.history;
             if self.shows_wait && self.passed.waits.is_empty() {
                 self.tell(Some(wait));

@@ -229,6 +229,65 @@ fn a_wait_that_no_snapshot_shows_has_passed_after_a_while_or_when_the_step_has_m
 }
 
 #[test]
+fn what_has_a_lower_number_than_an_end_that_is_shown_is_not_ahead_of_the_snapshot() {
+    // At first sight it is from before the watch, group and loop as well as wait.
+    let mut story = Story::new();
+    let first = ["2 a waiting", "3 a waiting", "4 group.quorum-met", "5 b completed"];
+    assert_eq!(story.read("running a=running b=completed", &first).len(), 3);
+    assert!(!unsettled(&story.memory));
+    assert_eq!(story.entries("a"), 2);
+    assert_eq!(
+        story.read("running a=completed b=completed", &["7 a completed"]),
+        ["step.completed a from running @read #7"],
+        "what was counted is not told"
+    );
+    // Later it has passed, and is told at once.
+    let mut story = Story::new();
+    story.read("running a=running b=running", &["1 execution.dispatched"]);
+    assert_eq!(
+        story.read("running a=running b=completed", &["3 a waiting", "4 group.quorum-met", "5 b completed"]),
+        [
+            "group.quorum-met from null @4 #4",
+            "step.waiting a from running @read #3",
+            "step.completed b from running @read #5",
+            "step.running a from waiting @read"
+        ]
+    );
+}
+
+#[test]
+fn a_wait_learnt_after_the_step_went_back_is_told_before_what_it_does_next_and_nothing_is_told_twice() {
+    for status in ["pending", "escalated"] {
+        let mut story = Story::new();
+        let went_back = format!("running a={status}");
+        story.read("running a=running", &["1 execution.dispatched"]);
+        assert_eq!(story.read_alone(&went_back), [format!("step.{status} a from running @read")]);
+        assert_eq!(story.read(&went_back, &["3 a waiting"]), NOTHING);
+        assert!(!unsettled(&story.memory), "time tells nothing: nobody need look again");
+        assert_eq!(story.read_later(60_000, &went_back, &[]), NOTHING);
+        assert_eq!(
+            story.read("running a=running", &[]),
+            [format!("step.waiting a from {status} @read #3"), "step.running a from waiting @read".to_owned()]
+        );
+        assert_eq!(
+            story.read(&went_back, &["5 a waiting"]),
+            ["step.waiting a from running @read #5".to_owned(), format!("step.{status} a from waiting @read")]
+        );
+    }
+}
+
+#[test]
+fn a_step_that_is_new_and_stands_where_nobody_waits_has_waited_before() {
+    let mut story = Story::new();
+    story.read("running", &["1 execution.dispatched"]);
+    assert_eq!(
+        story.read("running a=escalated", &["3 a waiting"]),
+        ["step.waiting a from null @3 #3", "step.escalated a from waiting @read"]
+    );
+    assert_eq!(story.read("running b=pending", &["5 b waiting"]), ["step.pending b from null @read"], "yet to begin");
+}
+
+#[test]
 fn several_entries_between_two_reads_are_several_events_with_ids_of_their_own() {
     let mut story = Story::new();
     story.read("running a=pending", &["1 execution.dispatched"]);

@@ -15,7 +15,7 @@ use velt_watch::{config::Retry, store::DeadReason};
 use self::item::{Fate, Item, asked_for};
 use super::Promise;
 use crate::{
-    journal::{Commit, Entry, Fact, Got, Sent, Told},
+    journal::{Call, Commit, Entry, Fact, Got, Sent, Told},
     plan::{Plan, Way},
 };
 
@@ -494,10 +494,10 @@ impl Promise for Delivered<'_> {
                 }
                 Commit::SinkRemoved { sink } => self.removed(self.sink(sink), at)?,
                 Commit::Replayed(letters) => self.replayed(letters, at)?,
-                Commit::Other(_) => {}
+                Commit::Other(_) | Commit::Discovered { .. } => {}
             },
             Fact::Handed { sink, deliveries } => self.handed(sink, deliveries)?,
-            Fact::Answered { who, .. } => self.answered[*who] = at,
+            Fact::Answered { call: Call::Get(who), .. } => self.answered[*who] = at,
             Fact::ClockSet { .. } => self.clock.is_set = true,
             Fact::Tried { sink, parcel, attempts, message } => self
                 .tried(*sink, parcel, *attempts, message.as_ref(), at)

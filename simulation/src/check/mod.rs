@@ -4,6 +4,7 @@
 //! misunderstanding of the interface.
 
 mod delivered;
+mod found;
 mod paced;
 mod told;
 
@@ -30,8 +31,12 @@ trait Promise {
 }
 
 pub(crate) fn check(plan: &Plan, journal: &[Entry]) -> Result<(), Failure> {
-    let mut promises: [Box<dyn Promise + '_>; 3] =
-        [Box::new(told::Told::new(plan)), Box::new(paced::Paced::new(plan)), Box::new(delivered::Delivered::new(plan))];
+    let mut promises: [Box<dyn Promise + '_>; 4] = [
+        Box::new(told::Told::new(plan)),
+        Box::new(found::Found::new(plan)),
+        Box::new(paced::Paced::new(plan)),
+        Box::new(delivered::Delivered::new(plan)),
+    ];
     for (index, entry) in journal.iter().enumerate() {
         for promise in &mut promises {
             promise.see(entry).map_err(|what| Failure { entry: Some(index), what })?;

@@ -6,7 +6,7 @@ use velt_watch::store::Standing;
 
 use super::Promise;
 use crate::{
-    journal::{Commit, Entry, Fact, Said},
+    journal::{Call, Commit, Entry, Fact, Said},
     plan::Plan,
 };
 
@@ -43,11 +43,15 @@ impl<'a> Paced<'a> {
         }
     }
 
-    fn asked(&mut self, who: usize, at: Duration) -> Result<(), String> {
-        if self.ended.contains(&who) {
+    fn asked(&mut self, call: &Call, at: Duration) -> Result<(), String> {
+        let who = match call {
+            Call::Get(who) | Call::Events { who, .. } => Some(who),
+            Call::List(_) => None,
+        };
+        if let Some(who) = who.filter(|who| self.ended.contains(who)) {
             return Err(format!("execution {who} is asked for after its end"));
         }
-        if self.abandoned.contains(&who) {
+        if let Some(who) = who.filter(|who| self.abandoned.contains(who)) {
             return Err(format!("execution {who} is asked for after it was given up"));
         }
         if at < self.hold_until {
@@ -84,7 +88,7 @@ impl Promise for Paced<'_> {
             }),
             // All of these may be reasons to try again.
             Fact::Listed(_) | Fact::Reloaded(_) | Fact::TokenRotated => self.abandoned.clear(),
-            Fact::Asked { who } => return self.asked(*who, entry.at),
+            Fact::Asked(call) => return self.asked(call, entry.at),
             Fact::Answered { said, .. } => {
                 self.in_flight -= 1;
                 match said {
