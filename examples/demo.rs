@@ -50,12 +50,12 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let ids = daemon::ids(&cli, std::io::empty())?;
     let given = cli.given();
     let loaded = config::load(&given, &environment)?;
-    logging::start(&loaded.config.log, &cli.logging, &environment);
+    logging::start(&loaded.config.log, &cli.logging, &environment, &logging::Way::default());
     let state = open_state(&loaded.config.state.path, Access::Watch)?;
 
     say("\nwhat the watcher tells, on standard output:");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let exit = runtime.block_on(daemon::run(Order::new(&cli, ids, given, loaded, environment), state))?;
+    let exit = runtime.block_on(daemon::run(Order::new(&cli, ids, given, loaded, environment), state, None))?;
 
     summary(&sim, &receiver, began);
     Ok(if exit == Exit::Done { ExitCode::SUCCESS } else { exit.into() })

@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use crate::{
-    config::{Given, LogFormat, Output, parse_duration},
+    config::{Given, LogFormat, Output, Stdout, parse_duration},
     plain,
     route::SinkName,
     store::LetterId,
@@ -119,7 +119,7 @@ impl Cli {
             output: self.output.map(Into::into),
             ids: !self.ids.is_empty(),
             once: self.once,
-            is_terminal: false,
+            stdout: Stdout::default(),
         }
     }
 }

@@ -20,7 +20,7 @@
 //! | memory | [`store`] |
 //! | the two wings | [`watch`] and [`deliver`]; they meet only at the store and never name each other |
 //! | what there is to say | [`overview`]: for people, from the state and the running daemon |
-//! | the house | [`daemon`], [`commands`], [`server`], with [`cli`], [`health`], [`lifecycle`], [`logging`], [`meters`], [`systemd`] |
+//! | the house | [`daemon`], [`commands`], [`server`], with [`cli`], [`health`], [`lifecycle`], [`live`], [`logging`], [`meters`], [`systemd`] |
 //!
 //! # What is guaranteed
 //!
@@ -56,6 +56,7 @@ pub mod exit;
 pub mod health;
 pub mod http;
 pub mod lifecycle;
+pub mod live;
 pub mod logging;
 pub mod meters;
 pub mod overview;

@@ -6,6 +6,7 @@
 use std::{
     fmt as std_fmt,
     io::{self, IsTerminal, Write},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tracing::field::Field;
@@ -32,8 +33,42 @@ pub fn say(text: &str) {
     eprintln!("{}", plain::escape_lines(text));
 }
 
+/// Where log lines go: to standard error, unless somebody who draws on that terminal takes them.
+#[derive(Clone, Default)]
+pub struct Way(Arc<Mutex<Option<Divert>>>);
+
+/// Takes a line, or says that it does not.
+type Divert = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
+
+impl std_fmt::Debug for Way {
+    fn fmt(&self, f: &mut std_fmt::Formatter<'_>) -> std_fmt::Result {
+        f.write_str("Way")
+    }
+}
+
+impl Way {
+    pub fn divert(&self, to: impl Fn(&[u8]) -> bool + Send + Sync + 'static) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(to));
+    }
+}
+
+impl Write for Way {
+    /// Takes one event a write, as the layer gives them.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let divert = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if !divert.is_some_and(|divert| divert(event)) {
+            io::stderr().write_all(event)?;
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 /// Starts logging. `RUST_LOG` before `-v` and `-q`, these before the configuration.
-pub fn start(log: &Log, flags: &Logging, environment: &Environment) {
+pub fn start(log: &Log, flags: &Logging, environment: &Environment, way: &Way) {
     let filter = match environment.get("RUST_LOG") {
         Some(filter) => EnvFilter::new(filter),
         None => EnvFilter::new(match (flags.quiet, flags.verbose) {
@@ -48,7 +83,9 @@ pub fn start(log: &Log, flags: &Logging, environment: &Environment) {
     // Colour only for people; NO_COLOR is the user's word (no-color.org).
     let colour = io::stderr().is_terminal() && environment.get("NO_COLOR").is_none();
     // A second start (a test in the same process) keeps the first.
-    let _ = tracing_subscriber::registry().with(layer(format, colour, io::stderr).with_filter(filter)).try_init();
+    let way = way.clone();
+    let layer = layer(format, colour, move || way.clone());
+    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
 }
 
 fn layer<W: Write + 'static>(
@@ -101,8 +138,6 @@ impl<W: Write> Write for OneLine<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-
     use super::*;
 
     /// Each way to end a line, to act on a terminal, or to break out of JSON.

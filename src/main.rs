@@ -1,6 +1,6 @@
 //! The process's life on one page.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::process::ExitCode;
 
 use velt_watch::{
     cli::Cli,
@@ -8,6 +8,7 @@ use velt_watch::{
     config::{self, Given, secret::Environment},
     daemon::{self, Order},
     exit::Exit,
+    live,
     logging::{self, say},
     store::Access,
 };
@@ -32,15 +33,19 @@ fn watch(cli: &Cli, environment: Environment) -> Result<Exit, daemon::Failure> {
     let ids = daemon::ids(cli, std::io::stdin())?;
 
     // Configuration: flags, environment, file, defaults.
-    let given = Given { is_terminal: std::io::stdout().is_terminal(), ..cli.given() };
+    let given = Given { stdout: live::stdout(&environment), ..cli.given() };
     let loaded = config::load(&given, &environment)?;
 
     // Logs, always on standard error.
-    logging::start(&loaded.config.log, &cli.logging, &environment);
+    let logs = logging::Way::default();
+    logging::start(&loaded.config.log, &cli.logging, &environment, &logs);
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
 
     // The state, which no other process holds.
     let store = daemon::open_state(&loaded.config.state.path, Access::Watch)?;
+
+    // The picture on the terminal, if there is to be one; whatever happens, the terminal is given back.
+    let terminal = live::open(&loaded.config, &environment, &logs)?;
 
     // The runtime, and in it everything else until it is over.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -49,7 +54,9 @@ fn watch(cli: &Cli, environment: Environment) -> Result<Exit, daemon::Failure> {
         .build()
         .map_err(|error| daemon::Failure::Unexpected(error.into()))?;
     let order = Order::new(cli, ids, given, loaded, environment);
-    let exit = runtime.block_on(daemon::run(order, store));
+    let exit = runtime.block_on(daemon::run(order, store, terminal.clone()));
+
+    terminal.iter().for_each(live::Terminal::end);
 
     // Whatever still hangs there (a blocked writer, a slow look-up) must not hold the process.
     runtime.shutdown_background();

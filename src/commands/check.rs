@@ -169,6 +169,7 @@ fn sinks(config: &Config, environment: &Environment, out: &mut impl Write) -> st
         let what = match &sink.kind {
             SinkKind::Stdout { format: StdoutFormat::Json } => "standard output, json".to_owned(),
             SinkKind::Stdout { format: StdoutFormat::Text } => "standard output, text".to_owned(),
+            SinkKind::Stdout { format: StdoutFormat::Live } => "standard output, live".to_owned(),
             SinkKind::Webhook(webhook) => {
                 let headers = webhook.headers.len();
                 let signed = webhook.signing.as_ref().map(|signing| signed(signing, environment)).unwrap_or_default();

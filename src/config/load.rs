@@ -26,8 +26,19 @@ pub struct Given {
     /// IDs come from arguments or standard input: they replace the configured sources.
     pub ids: bool,
     pub once: bool,
-    /// Standard output is a terminal.
-    pub is_terminal: bool,
+    pub stdout: Stdout,
+}
+
+/// What standard output is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stdout {
+    /// A pipe, a file: a program reads it.
+    #[default]
+    Pipe,
+    /// A terminal that takes lines and no more.
+    Lines,
+    /// A terminal that a picture can be drawn on.
+    Canvas,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -301,8 +312,13 @@ fn add_stdout(sinks: &mut Vec<Sink>, given: &Given) {
     };
     let format = match output {
         Output::Text => StdoutFormat::Text,
-        Output::Auto if given.is_terminal => StdoutFormat::Text,
-        Output::Json | Output::Auto => StdoutFormat::Json,
+        // A pass is over before anybody has looked.
+        Output::Json => StdoutFormat::Json,
+        Output::Auto => match given.stdout {
+            Stdout::Pipe => StdoutFormat::Json,
+            Stdout::Canvas if !given.once => StdoutFormat::Live,
+            Stdout::Lines | Stdout::Canvas => StdoutFormat::Text,
+        },
     };
     let configured = sinks.iter_mut().find(|sink| matches!(sink.kind, SinkKind::Stdout { .. }));
     match configured {

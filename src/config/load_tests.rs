@@ -499,7 +499,8 @@ fn stdout_is_there_by_default_by_option_and_not_otherwise() {
     let hook = "[watch]\nexecutions = [\"e\"]\n[[sink]]\nname = \"stdout\"\ntype = \"webhook\"\nurl = \"https://h/\"\n";
     let formats = |text: &str, output, is_terminal| {
         let mut case = Case::new(text);
-        case.given = Given { output, is_terminal, ..case.given };
+        let stdout = if is_terminal { Stdout::Lines } else { Stdout::Pipe };
+        case.given = Given { output, stdout, ..case.given };
         let sinks = case.load().unwrap().config.sinks;
         let format = |sink: &Sink| match sink.kind {
             SinkKind::Stdout { format } => Some(format),
@@ -510,6 +511,15 @@ fn stdout_is_there_by_default_by_option_and_not_otherwise() {
     };
     let none = "[watch]\nexecutions = [\"e\"]\n";
     assert_eq!(formats(none, None, true), [Some(StdoutFormat::Text)]);
+    let mut canvas = Case::new(none);
+    canvas.given = Given { stdout: Stdout::Canvas, ..canvas.given };
+    let format = |case: &Case| match case.load().unwrap().config.sinks[..] {
+        [Sink { kind: SinkKind::Stdout { format }, .. }] => format,
+        _ => panic!("not one stream"),
+    };
+    assert_eq!(format(&canvas), StdoutFormat::Live);
+    canvas.given.once = true;
+    assert_eq!(format(&canvas), StdoutFormat::Text, "a pass is over before anybody has looked");
     assert_eq!(formats(none, None, false), [Some(StdoutFormat::Json)]);
     assert_eq!(formats(none, Some(Output::Text), false), [Some(StdoutFormat::Text)]);
     assert_eq!(formats(hook, None, false), [None]);

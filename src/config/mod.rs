@@ -15,7 +15,7 @@ mod template;
 pub use file::{check_webhook_url, is_loopback};
 pub use http::Http;
 pub use key::{Dialect, KeyError};
-pub use load::{ConfigErrors, Given, Loaded, Output, load, sinks, state_path, watch_file};
+pub use load::{ConfigErrors, Given, Loaded, Output, Stdout, load, sinks, state_path, watch_file};
 pub use reader::{Problem, nearest, parse_duration};
 pub use template::{Fault, Template};
 
@@ -160,6 +160,8 @@ pub enum SinkKind {
 pub enum StdoutFormat {
     Json,
     Text,
+    /// Lines as in text, above a picture of what is watched that is drawn again in its place.
+    Live,
 }
 
 /// What a webhook's body is.

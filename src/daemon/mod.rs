@@ -5,6 +5,7 @@ mod end;
 mod heartbeat;
 mod list;
 mod parts;
+mod picture;
 mod reload;
 mod sinks;
 pub mod socket;
@@ -28,6 +29,7 @@ use self::{
     heartbeat::Heartbeat,
     list::{Lister, mode},
     parts::{settings, world},
+    picture::{Changes, Picture},
     sinks::Stream,
     socket::Socket,
     window::Window,
@@ -39,6 +41,7 @@ use crate::{
     deliver::{self, Dispatcher, Notice},
     exit::Exit,
     lifecycle::{Signals, Stop, Wish},
+    live::Terminal,
     meters::Meters,
     overview::outlook::Asker,
     server::Listener,
@@ -155,13 +158,19 @@ const LAST_CLOSE: Duration = Duration::from_millis(500);
 const LIFE_SIGN: Duration = Duration::from_secs(5);
 
 /// Runs until it is over; the exit code says how it went.
-pub async fn run(order: Order, store: SqliteStore) -> Result<Exit, Failure> {
+pub async fn run(order: Order, store: SqliteStore, terminal: Option<Terminal>) -> Result<Exit, Failure> {
     let signals = Signals::new()?;
     let clock = Clock::system();
     let listener = window::listen(&order)?;
     let meters = window::meters(&order, &clock);
-    let (handle, thread) = Handle::spawn_seen(store, meters.as_ref().map(Meters::witness))?;
-    let parts = Parts { handle, clock, meters, listener };
+    let canvas = terminal.map(|terminal| (terminal, Changes::default()));
+    let witness = meters.as_ref().map(Meters::witness);
+    let witness = match &canvas {
+        Some((_, changes)) => Some(changes.witness(witness)),
+        None => witness,
+    };
+    let (handle, thread) = Handle::spawn_seen(store, witness)?;
+    let parts = Parts { handle, clock, meters, listener, canvas };
     // On the heap: it holds all parts of the program.
     let exit = Box::pin(life(order, parts, signals)).await;
     // With the last handle gone the thread closes the state: the log goes into the file, and the file alone is the whole state.
@@ -179,11 +188,13 @@ struct Parts {
     /// `None` where nobody will ask.
     meters: Option<Arc<Meters>>,
     listener: Option<Listener>,
+    /// Where the live view is drawn, if there is one, and what it has to draw anew.
+    canvas: Option<(Terminal, Changes)>,
 }
 
 /// From the first look at the list to the exit code.
 async fn life(order: Order, parts: Parts, signals: Signals) -> Result<Exit, Failure> {
-    let Parts { handle, clock, meters, listener } = parts;
+    let Parts { handle, clock, meters, listener, canvas } = parts;
     // A service waits for a full disk to have room again; a pass has an end.
     let handle = if order.mode == Mode::Once { handle.impatient(ONCE_INSISTS) } else { handle };
     let mut lister = Lister::new(&order.ids, &order.loaded.config);
@@ -203,18 +214,18 @@ async fn life(order: Order, parts: Parts, signals: Signals) -> Result<Exit, Fail
     tell(&commands, Command::List(entries)).await;
 
     let (notices, told) = mpsc::channel(16);
-    let stream = Stream::default();
+    let stream = Stream::on(canvas.as_ref().map(|(terminal, _)| terminal.clone()));
     let specs = sinks::specs(&order.loaded.config, &order.environment, &stream, &clock)?;
     let heart = heart(&order, &commands, &handle);
     // One pass delivers when it has read: see `deliver_once`.
-    let dispatcher =
-        (order.mode != Mode::Once).then(|| Dispatcher::start(specs.clone(), handle.clone(), clock.clone(), notices));
+    let dispatcher = (order.mode != Mode::Once)
+        .then(|| Dispatcher::start(specs.clone(), handle.clone(), clock.clone(), notices.clone()));
     let look = window::Look { commands: &commands, store: &handle, clock: &clock };
     let window = Window::open(&order, meters, listener, dispatcher.as_ref(), &look)?;
-    let socket = dispatcher.as_ref().and_then(|dispatcher| {
-        let asker = Asker::new(commands.clone(), dispatcher.summaries(), &clock);
-        Socket::beside(&order.loaded.config.state.path, asker)
-    });
+    let asker = dispatcher.as_ref().map(|dispatcher| Asker::new(commands.clone(), dispatcher.summaries(), &clock));
+    let picture = canvas.zip(asker.clone());
+    let picture = picture.map(|((on, changes), asker)| Picture::start(on, asker, handle.clone(), changes, notices));
+    let socket = asker.and_then(|asker| Socket::beside(&order.loaded.config.state.path, asker));
     let daemon = Daemon {
         _socket: socket,
         deadline: order.timeout.map(|timeout| Instant::now() + timeout),
@@ -239,7 +250,11 @@ async fn life(order: Order, parts: Parts, signals: Signals) -> Result<Exit, Fail
         last_alive: Instant::now(),
         window,
     };
-    daemon.live().await
+    let exit = daemon.live().await;
+    if let Some(picture) = picture {
+        picture.end().await;
+    }
+    exit
 }
 
 /// The parts, running.

@@ -10,20 +10,32 @@ use crate::{
         secret::{Environment, Stamp},
     },
     deliver::{Ask, Clients, Press, Signer, SigningSecrets, SinkSpec, Stdout, Target, unbuffered},
+    live::Terminal,
     route::SinkName,
 };
 
 /// Standard output, made when the first sink needs it: it has a thread of its own, and there is only one.
 #[derive(Debug, Default)]
-pub(super) struct Stream(OnceLock<Arc<Stdout>>);
+pub(super) struct Stream {
+    made: OnceLock<Arc<Stdout>>,
+    /// Where a picture is drawn, what is printed goes above it.
+    terminal: Option<Terminal>,
+}
 
 impl Stream {
+    pub(super) fn on(terminal: Option<Terminal>) -> Self {
+        Self { made: OnceLock::new(), terminal }
+    }
+
     fn press(&self) -> Result<Arc<dyn Press>, Failure> {
-        if let Some(stdout) = self.0.get() {
+        if let Some(terminal) = &self.terminal {
+            return Ok(Arc::new(terminal.clone()));
+        }
+        if let Some(stdout) = self.made.get() {
             return Ok(Arc::clone(stdout) as Arc<dyn Press>);
         }
         let stdout = Arc::new(Stdout::new(unbuffered()?)?);
-        Ok(Arc::clone(self.0.get_or_init(|| stdout)) as Arc<dyn Press>)
+        Ok(Arc::clone(self.made.get_or_init(|| stdout)) as Arc<dyn Press>)
     }
 }
 

@@ -265,6 +265,6 @@ impl Printer {
 pub(super) fn line(delivery: &Delivery, printing: &Printing) -> String {
     match printing.format {
         StdoutFormat::Json => format!("{}\n", body::json(delivery, printing.include_output)),
-        StdoutFormat::Text => format!("{}\n", text::line(&delivery.json)),
+        StdoutFormat::Text | StdoutFormat::Live => format!("{}\n", text::line(&delivery.json)),
     }
 }

@@ -62,6 +62,11 @@ impl Asker {
         Self { commands, sinks: Arc::new(sinks), started_at: clock.now() }
     }
 
+    /// Whether the watcher has ended.
+    pub fn is_over(&self) -> bool {
+        self.commands.is_closed()
+    }
+
     /// `None` where the watcher has ended, or has no time.
     pub async fn ask(&self, scope: Scope) -> Option<Outlook> {
         let watch = run::ask(&self.commands, |answer| Command::Outlook(scope, answer), PATIENCE).await?;

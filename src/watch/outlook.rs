@@ -79,6 +79,9 @@ pub struct Refused {
 #[serde(rename_all = "camelCase")]
 pub struct Prospect {
     pub execution_id: ExecutionId,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<Box<str>>,
     pub standing: Standing,
     /// Not before this; in the past where it waits for the budget, `None` where nobody will look again or somebody looks just now.
     pub next_look_at: Option<Time>,

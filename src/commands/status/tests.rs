@@ -166,6 +166,7 @@ fn daemon() -> Outlook {
     };
     let prospect = |id: &str, trouble| Prospect {
         execution_id: id.parse().unwrap(),
+        label: None,
         standing: Standing::Watching,
         next_look_at: Some(at(NOW + 12_000)),
         looking: false,

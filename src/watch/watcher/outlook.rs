@@ -98,6 +98,7 @@ impl Watcher {
         let due = due.map(|due| self.shut_until(now).map_or(due, |until| due.max(until)));
         Prospect {
             execution_id: watched.id.clone(),
+            label: watched.label.as_deref().map(Into::into),
             standing: watched.standing(),
             next_look_at: due.map(|at| now.wall_of(at)),
             looking: watched.busy,
