@@ -155,6 +155,7 @@ async fn live() {
     let pace = |initial, max, multiplier| Pace::try_new(initial, max, multiplier, 0.2).expect("a pace");
     let settings = Settings {
         poll: Poll {
+            auto: false,
             pace: pace(Duration::from_secs(2), Duration::from_secs(120), 1.5),
             rate_limit: Rate::try_new(20.0).expect("a rate"),
             max_in_flight: NonZeroUsize::new(16).expect("sixteen"),
