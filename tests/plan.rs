@@ -82,8 +82,8 @@ impl Run {
             began = *ends;
         }
         let status = if self.ended() <= at { "completed" } else { "running" };
-        let begun = BEGIN + self.began;
-        format!(r#"{{"result":{{"executionId":"{id}","status":"{status}","startedAt":{begun},"steps":[{steps}]}}}}"#)
+        let started = BEGIN + self.began;
+        format!(r#"{{"result":{{"executionId":"{id}","status":"{status}","startedAt":{started},"steps":[{steps}]}}}}"#)
     }
 }
 
@@ -236,8 +236,11 @@ fn the_plan_says_what_the_watcher_does_within_the_budget_beyond_it_and_with_auto
         let planned = terms.demand(PLACES as usize);
         assert_eq!(planned.stretch > 1.0, rate < 1.0, "{}", planned.stretch);
         let seen = watched(PLACES.into(), &poll);
+        let seconds = (WINDOW.end - WINDOW.start) as f64 / 1_000.0;
+        let a_second = seen.requests as f64 / seconds;
         agree("requests a second", planned.wanted().min(rate), a_second, REQUESTS);
-        assert!(a_second <= rate, "{a_second} of {rate}");
+        // Burst 1: any T seconds hold at most rate × T + 1.
+        assert!(a_second <= rate + 1.0 / seconds, "{a_second} of {rate}");
         agree("a person's step", planned.person.mean.as_secs_f64(), mean(&seen.person), PERSON_DELAY);
         agree("an agent's step", planned.agent.mean.as_secs_f64(), mean(&seen.agent), AGENT_DELAY);
         let worst = seen.person.iter().chain(&seen.agent).max().unwrap();

@@ -154,15 +154,15 @@ impl Script {
             let by = turned % steps.len();
             steps.rotate_left(by);
         }
-        json!({ "result": self.json(view, steps) })
+        json!({ "result": self.json(view, &steps) })
     }
 
     /// As a list shows it.
     pub(crate) fn item(&self, view: &View) -> Value {
-        self.json(view, vec![])
+        self.json(view, &[])
     }
 
-    fn json(&self, view: &View, steps: Vec<Value>) -> Value {
+    fn json(&self, view: &View, steps: &[Value]) -> Value {
         let failed = view.status == "failed";
         json!({
             "executionId": self.id, "status": view.status,

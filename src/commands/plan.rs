@@ -66,9 +66,9 @@ pub(super) fn run(
     };
     let plan = Plan::new(&loaded.config, listed, whose, asked.delay);
     if asked.json {
-        writeln!(out, "{}", plan.json())?
+        writeln!(out, "{}", plan.json())?;
     } else {
-        out.write_all(plan.text().as_bytes())?
+        out.write_all(plan.text().as_bytes())?;
     }
     Ok(())
 }

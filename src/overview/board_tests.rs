@@ -64,6 +64,7 @@ fn execution(id: &str, standing: Standing, seconds: u64, steps: &[(&str, StepSta
 fn live(troubled: &[(&str, u64)], more: usize) -> Live {
     let prospect = |(id, since): &(&str, u64)| Prospect {
         execution_id: id.parse().unwrap(),
+        label: None,
         standing: Standing::Watching,
         next_look_at: None,
         looking: false,
@@ -158,6 +159,7 @@ fn a_kept_look_says_what_the_daemon_says_now() {
     let mut outlook = now.outlook.take().unwrap();
     outlook.watch.executions = vec![Prospect {
         execution_id: "a".parse().unwrap(),
+        label: None,
         standing: Standing::Watching,
         next_look_at: None,
         looking: false,

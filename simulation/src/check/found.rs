@@ -28,7 +28,7 @@ pub(crate) struct Found<'a> {
     /// Who has ever been on a page.
     shown: BTreeSet<usize>,
     /// Who is marked in the state.
-    found: BTreeSet<usize>,
+    marked: BTreeSet<usize>,
     /// Who has ended, as the state knows, or was given up.
     over: BTreeSet<usize>,
     listed: Vec<usize>,
@@ -43,7 +43,7 @@ impl<'a> Found<'a> {
             asked: false,
             page: vec![],
             shown: BTreeSet::new(),
-            found: BTreeSet::new(),
+            marked: BTreeSet::new(),
             over: BTreeSet::new(),
             listed: vec![],
             healed: None,
@@ -64,7 +64,7 @@ impl<'a> Found<'a> {
     }
 
     fn dealt_with(&self) -> Result<(), String> {
-        match self.page.iter().find(|who| !self.found.contains(who) && !self.over.contains(who)) {
+        match self.page.iter().find(|who| !self.marked.contains(who) && !self.over.contains(who)) {
             Some(who) => Err(format!("execution {who} was on a page, and the next is asked for before it is marked")),
             None => Ok(()),
         }
@@ -81,7 +81,7 @@ impl<'a> Found<'a> {
             {
                 return Err(format!("execution {who} is marked as found, and is none of those looked for"));
             }
-            self.found.insert(*who);
+            self.marked.insert(*who);
         }
         Ok(())
     }
@@ -93,11 +93,11 @@ impl Promise for Found<'_> {
             // A page that is on its way is nobody's.
             Fact::Born | Fact::Reloaded(_) => (self.asked, self.page) = (false, vec![]),
             Fact::StateLost => {
-                self.found.clear();
+                self.marked.clear();
                 self.over.clear();
             }
             Fact::Pruned(gone) => gone.iter().for_each(|who| {
-                self.found.remove(who);
+                self.marked.remove(who);
                 self.over.remove(who);
             }),
             Fact::Listed(list) => self.listed.clone_from(list),
@@ -132,7 +132,7 @@ impl Promise for Found<'_> {
             let Some((now, view)) = script.at(healed) else { continue };
             // Nothing happens any more: what is true then stays so.
             let stays = now + 1 == script.views.len();
-            let known = self.found.contains(&who) || self.over.contains(&who) || self.listed.contains(&who);
+            let known = self.marked.contains(&who) || self.over.contains(&who) || self.listed.contains(&who);
             if stays && !known && self.is_wanted(who, view.status, drained) {
                 return Err(format!("execution {who} is looked for, and was never found"));
             }

@@ -271,9 +271,9 @@ impl Known {
         }
         for step in read.view.steps.iter().filter(|step| step.kind == "human" && step.status == "waiting") {
             let Some(known) = self.steps.get(&step.id).filter(|known| known.status == "waiting") else { continue };
-            let passed =
+            let mut passed =
                 attention.remind.iter().filter(|threshold| known.told_at + ms(threshold.after) <= read.observed_ms);
-            if passed.last().is_some_and(|longest| longest.after > known.reminded) {
+            if passed.next_back().is_some_and(|longest| longest.after > known.reminded) {
                 due.push(format!("{} waits for somebody since {}", step.id, spelled(known.told_at)));
             }
         }
@@ -307,8 +307,8 @@ impl Known {
         is("nobody is waited for", shown.kind == "human" && shown.status == "waiting")?;
         let since = time(&data["waitingSince"]).unwrap_or_default();
         is("it waits since another time", since == known.told_at || Some(since) == shown.started_at)?;
-        let passed = attention.remind.iter().filter(|threshold| since + ms(threshold.after) <= read.observed_ms);
-        let Some(longest) = passed.last() else { return Err(format!("reminded before it was time: {event}")) };
+        let mut passed = attention.remind.iter().filter(|threshold| since + ms(threshold.after) <= read.observed_ms);
+        let Some(longest) = passed.next_back() else { return Err(format!("reminded before it was time: {event}")) };
         is("another time has passed", data["waitingFor"].as_str() == Some(&*longest.spelled))?;
         is("reminded twice", longest.after > known.reminded)?;
         known.reminded = longest.after;
@@ -346,7 +346,7 @@ impl Known {
                 change.is("out of its place", place)?;
                 self.execution(change, commit, to)
             }
-            _ => self.fact(change, commit),
+            _ => Self::fact(change, commit),
         }
     }
 
@@ -448,7 +448,7 @@ impl Known {
     }
 
     /// What only the engine tells.
-    fn fact(&mut self, change: &Change<'_>, commit: &mut Commit<'_>) -> Result<(), String> {
+    fn fact(change: &Change<'_>, commit: &mut Commit<'_>) -> Result<(), String> {
         let recorded = change.engine.filter(|recorded| recorded.kind == Some(change.kind));
         let Some(recorded) = recorded else { return Err(format!("nobody has told {}", change.event)) };
         let mut told = json!({"eventId": recorded.id(&commit.script.id), "seq": recorded.seq});
