@@ -172,7 +172,8 @@ impl Store for SqliteStore {
     }
 
     fn salt(&mut self) -> Result<[u8; 16], StoreError> {
-        self.read(|connection| connection.query_row("SELECT salt FROM identity", [], |row| row.get(0)))
+        // Asked with every look at a queue.
+        self.read(|connection| connection.prepare_cached("SELECT salt FROM identity")?.query_row([], |row| row.get(0)))
     }
 
     fn prune(&mut self, before: Time, listed: &HashSet<ExecutionId>) -> Result<bool, StoreError> {

@@ -1,7 +1,12 @@
 //! Every watched execution, small and flat: what a poll needs, and nothing that the state can tell.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
+use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
 use super::{attention::Look, schedule::Slot, sweep::Shown};
@@ -62,7 +67,7 @@ pub struct Watched {
     /// Whether one of these sources names it.
     pub named: bool,
     /// One pass: it needs no further read.
-    pub passed: bool,
+    passed: bool,
     /// Its last refusal was the API's own word, not that of somebody in between.
     pub refused_by_name: bool,
 }
@@ -103,6 +108,11 @@ impl Watched {
 
     pub fn standing(&self) -> Standing {
         self.standing
+    }
+
+    /// To be read, now or later; in one pass only what has not had its turn.
+    pub fn is_outstanding(&self) -> bool {
+        self.standing == Standing::Watching && !self.passed
     }
 }
 
@@ -152,15 +162,20 @@ impl Tally {
 pub struct Fleet {
     slots: Vec<Option<Watched>>,
     free: Vec<Slot>,
-    by_id: HashMap<ExecutionId, Slot>,
+    /// Slots alone, found by the ids that stand there: a map that held these too would be five times as large.
+    by_id: HashTable<Slot>,
+    hash: RandomState,
     tally: Tally,
+    /// How many are to be read: asked at each turn of the loop.
+    outstanding: usize,
     /// Where the last turn over all executions stopped.
     turn: usize,
 }
 
 impl Fleet {
     pub fn slot_of(&self, id: &ExecutionId) -> Option<Slot> {
-        self.by_id.get(id).copied()
+        let is_it = |slot: &Slot| self.get(*slot).is_some_and(|watched| watched.id == *id);
+        self.by_id.find(self.hash.hash_one(id), is_it).copied()
     }
 
     pub fn get(&self, slot: Slot) -> Option<&Watched> {
@@ -177,15 +192,24 @@ impl Fleet {
             Slot::try_from(self.slots.len() - 1).expect("four billion executions do not fit a machine")
         });
         *self.tally.of(watched.standing) += 1;
-        self.by_id.insert(watched.id.clone(), slot);
+        self.outstanding += usize::from(watched.is_outstanding());
+        let hash = self.hash.hash_one(&watched.id);
         self.slots[slot as usize] = Some(watched);
+        let hash_of = |slot: &Slot| {
+            let watched = self.slots[*slot as usize].as_ref().expect("a slot that is found by an id holds it");
+            self.hash.hash_one(&watched.id)
+        };
+        self.by_id.insert_unique(hash, slot, hash_of);
         slot
     }
 
     pub fn remove(&mut self, slot: Slot) {
         if let Some(watched) = self.slots.get_mut(slot as usize).and_then(Option::take) {
             *self.tally.of(watched.standing) -= 1;
-            self.by_id.remove(&watched.id);
+            self.outstanding -= usize::from(watched.is_outstanding());
+            if let Ok(entry) = self.by_id.find_entry(self.hash.hash_one(&watched.id), |other| *other == slot) {
+                entry.remove();
+            }
             self.free.push(slot);
         }
     }
@@ -194,7 +218,21 @@ impl Fleet {
         let Some(watched) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { return };
         *self.tally.of(watched.standing) -= 1;
         *self.tally.of(standing) += 1;
+        self.outstanding -= usize::from(watched.is_outstanding());
         watched.standing = standing;
+        self.outstanding += usize::from(watched.is_outstanding());
+    }
+
+    /// One pass: it has had its turn.
+    pub fn pass(&mut self, slot: Slot) {
+        let Some(watched) = self.slots.get_mut(slot as usize).and_then(Option::as_mut) else { return };
+        self.outstanding -= usize::from(watched.is_outstanding());
+        watched.passed = true;
+    }
+
+    /// How many are to be read.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding
     }
 
     pub fn tally(&self) -> Tally {
@@ -292,6 +330,24 @@ mod tests {
             0,
             "slots are used again"
         );
+    }
+
+    #[test]
+    fn outstanding_is_who_is_watched_and_has_not_had_its_turn() {
+        let mut fleet = fleet(4);
+        assert_eq!(fleet.outstanding(), 4);
+        fleet.pass(0);
+        fleet.pass(0);
+        fleet.set_standing(0, Standing::Ended(Outcome::Completed));
+        fleet.set_standing(1, Standing::Ended(Outcome::Failed));
+        fleet.set_standing(2, Standing::Abandoned(Abandoned::NotFound));
+        assert_eq!(fleet.outstanding(), 1);
+        fleet.set_standing(2, Standing::Watching);
+        assert_eq!(fleet.outstanding(), 2, "polled again");
+        fleet.remove(0);
+        fleet.remove(2);
+        fleet.remove(3);
+        assert_eq!(fleet.outstanding(), 0);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub type Slot = u32;
 #[derive(Debug, Default)]
 pub struct Schedule {
     timers: BinaryHeap<Reverse<Entry>>,
-    /// Those due, by interval; each queue in the order they became due, so only its head can be the most late.
+    /// Those due, by (coarse) interval; each queue in the order they became due, so only its head can be the most late.
     ready: BTreeMap<u32, VecDeque<Entry>>,
     /// Those who go first, the longest waiting before the others.
     hastened: BinaryHeap<Reverse<Entry>>,
@@ -30,6 +30,17 @@ pub struct Schedule {
 }
 
 const NEVER: u64 = u64::MAX;
+
+/// To a sixteenth of itself: intervals are spread by jitter, and each other one is a queue whose head is asked at every turn.
+fn coarse(interval_ms: u32) -> u32 {
+    let spare = (u32::BITS - interval_ms.leading_zeros()).saturating_sub(5);
+    interval_ms >> spare << spare
+}
+
+/// Whether so much is held for so few that giving half of it back pays.
+fn is_roomy(len: usize, capacity: usize) -> bool {
+    capacity > 1_024 && capacity / 4 > len
+}
 
 /// While somebody has lost patience, at most one in so many is somebody hastened.
 const HASTENED: u32 = 8;
@@ -68,7 +79,7 @@ impl Schedule {
     pub fn set(&mut self, slot: Slot, due: Duration, interval: Duration) {
         let version = self.forget(slot);
         let due_ms = u64::try_from(due.as_millis()).unwrap_or(u64::MAX);
-        let interval_ms = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX).max(1);
+        let interval_ms = coarse(u32::try_from(interval.as_millis()).unwrap_or(u32::MAX).max(1));
         self.due_ms[slot as usize] = due_ms;
         self.timers.push(Reverse(Entry { due_ms, slot, version, interval_ms }));
     }
@@ -171,6 +182,10 @@ impl Schedule {
                 self.ready.entry(entry.interval_ms).or_default().push_back(entry);
             }
         }
+        // A whole fleet is due at a start, and waits here or there from then on, not in both.
+        if is_roomy(self.timers.len(), self.timers.capacity()) {
+            self.timers.shrink_to(2 * self.timers.len());
+        }
         self.trim();
     }
 
@@ -180,6 +195,9 @@ impl Schedule {
         self.ready.retain(|_, queue| {
             while queue.front().is_some_and(|entry| !entry.counts(current)) {
                 queue.pop_front();
+            }
+            if is_roomy(queue.len(), queue.capacity()) {
+                queue.shrink_to(2 * queue.len());
             }
             !queue.is_empty()
         });
@@ -299,7 +317,25 @@ mod tests {
         assert_eq!(schedule.take(s(100), s(600)), Some(709), "whoever has left is not waited for");
     }
 
+    #[test]
+    fn jitter_makes_few_queues_of_many_intervals() {
+        let mut schedule = Schedule::default();
+        for slot in 0..100_000 {
+            schedule.set(slot, s(0), Duration::from_millis(2_000 + u64::from(slot)));
+        }
+        assert_eq!(schedule.next_due(s(1)), Some(s(1)));
+        assert_eq!(schedule.backlog(), 100_000);
+        assert!(schedule.ready.len() < 100, "{} queues", schedule.ready.len());
+        assert!(schedule.timers.capacity() < 2_048, "the timers hold room for {}", schedule.timers.capacity());
+    }
+
     proptest! {
+        #[test]
+        fn an_interval_counts_as_at_most_a_sixteenth_less(ms in 1_u32..) {
+            let counts = coarse(ms);
+            prop_assert!(counts <= ms && ms - counts <= ms / 16, "{ms} counts as {counts}");
+        }
+
         /// The same with pages that take their share and a flood of those who are hastened.
         #[test]
         fn nobody_waits_longer_for_pages_and_for_those_who_are_hastened(

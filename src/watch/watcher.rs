@@ -36,7 +36,7 @@ use crate::{
     clock::Time,
     config::{Discover, Poll},
     pace::Pace,
-    store::{Abandoned, Fingerprint, Standing, Write},
+    store::{Abandoned, Fingerprint, Write},
     velt::{
         error::{Answer, Transport},
         model::ExecutionId,
@@ -294,11 +294,8 @@ impl Watcher {
         match self.settings.mode {
             Mode::Forever => None,
             Mode::UntilDone => (self.fleet.tally().watching == 0).then_some(Ending::Done),
-            Mode::Once => {
-                let all =
-                    self.fleet.iter().all(|(_, watched)| watched.passed || watched.standing() != Standing::Watching);
-                all.then_some(if self.unread > 0 { Ending::Unreachable } else { Ending::Done })
-            }
+            Mode::Once if self.fleet.outstanding() > 0 => None,
+            Mode::Once => Some(if self.unread > 0 { Ending::Unreachable } else { Ending::Done }),
         }
     }
 }

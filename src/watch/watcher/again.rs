@@ -54,7 +54,7 @@ impl Watcher {
         self.release(slot);
         let Some(watched) = self.fleet.get_mut(slot) else { return };
         let hasten = std::mem::take(&mut watched.hasten) && watched.failures == 0;
-        if watched.standing() == Standing::Watching && !watched.passed {
+        if watched.is_outstanding() {
             if hasten {
                 return self.schedule.hasten(slot, now.elapsed);
             }
@@ -65,10 +65,8 @@ impl Watcher {
 
     /// One pass: this execution has had its turn.
     pub(super) fn pass(&mut self, slot: Slot) {
-        if self.settings.mode == Mode::Once
-            && let Some(watched) = self.fleet.get_mut(slot)
-        {
-            watched.passed = true;
+        if self.settings.mode == Mode::Once {
+            self.fleet.pass(slot);
         }
     }
 

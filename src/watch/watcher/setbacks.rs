@@ -167,10 +167,9 @@ impl Watcher {
 
     /// One pass ends when everybody has to wait longer than a pass may.
     pub(super) fn cut_short_once(&mut self, now: Now) {
-        let waiting = self.fleet.iter().any(|(_, w)| w.standing() == Standing::Watching && !w.passed);
         let deaf = self.deaf.as_ref().is_some_and(|deaf| now.elapsed.saturating_sub(deaf.since) >= ONCE_PATIENCE);
         let limited = self.gate.limited_until().is_some_and(|until| until.saturating_sub(now.elapsed) > ONCE_PATIENCE);
-        let waiting = waiting || !self.discovery.is_settled();
+        let waiting = self.fleet.outstanding() > 0 || !self.discovery.is_settled();
         if waiting && (deaf || limited) && self.cut_short.is_none() {
             self.cut_short = Some(Ending::Unreachable);
         }
