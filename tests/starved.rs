@@ -124,19 +124,22 @@ fn a_reader_who_does_not_read_holds_up_nobody_and_then_gets_every_line() {
     let (sim, receiver, folder, ids, program) = unread();
     let mut running = program(&folder, &sim).unread().start();
     receiver.wait_for_blocking(2 * FLEET, PATIENCE).unwrap();
-    turn(&sim, &receiver, &ids, "running", &running);
+    // Some turns, until caches and buffers are as large as they get.
+    for status in ["running", "waiting", "running"] {
+        turn(&sim, &receiver, &ids, status, &running);
+    }
     // By now the pipe is full by far, and all that can be in memory is.
     let memory = memory_kib(&running);
-    for status in ["waiting", "running", "waiting", "running"] {
-        turn(&sim, &receiver, &ids, status, &running);
+    for nth in 0..12 {
+        turn(&sim, &receiver, &ids, if nth % 2 == 0 { "waiting" } else { "running" }, &running);
     }
     polled(&sim, FLEET, &running);
     let grown = memory_kib(&running).saturating_sub(memory);
-    let told = (4 * FLEET * WORDS) >> 10;
+    let told = (12 * FLEET * WORDS) >> 10;
     assert!(grown < told as u64 / 2, "{grown} KiB more for {told} KiB that nobody reads");
 
     running.read_stdout();
-    let lines = 2 * FLEET + 5 * FLEET;
+    let lines = 2 * FLEET + 15 * FLEET;
     assert!(running.stdout.wait_for(lines, PATIENCE), "{}", running.said());
     for id in &ids {
         sim.put(wordy(id, "completed"));

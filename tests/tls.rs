@@ -162,9 +162,9 @@ fn a_ca_file_that_vouches_for_nobody_is_a_mistake() {
     for text in ["", "not a certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
         folder.write("ca.pem", text);
         let ended = pass(&folder, "https://localhost:1").run().expect(78);
-        assert!(ended.log().contains("api: ca_file") && ended.log().contains("ca.pem"), "{text}: {}", ended.log());
+        assert!(ended.log().contains("api.ca_file: ") && ended.log().contains("ca.pem"), "{text}: {}", ended.log());
         let ended = test_sink(&folder, "https://localhost:1/", "ca_file = \"ca.pem\"").expect(78);
-        assert!(ended.log().contains("sink hook: ca_file"), "{text}: {}", ended.log());
+        assert!(ended.log().contains("sink[0].ca_file: "), "{text}: {}", ended.log());
     }
 }
 

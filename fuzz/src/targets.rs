@@ -14,6 +14,7 @@ use velt_watch::{
     clock::Time,
     config::{self, Given, Template, secret::Environment},
     deliver::{slack, text_line},
+    plain,
     route::SinkName,
     store::{
         Access, DeadFilter, DeadReason, Delivery, DeliveryId, Fingerprint, Form, Memory, Observation, Parcel, Record,
@@ -261,7 +262,8 @@ fn config(data: &[u8]) {
                 assert!(shown.len() < 1 << 22);
             }
             Err(errors) => {
-                harmless(&errors.to_string().replace('\n', " "));
+                // As it is told: whoever says it escapes it.
+                harmless(&plain::escape_lines(&errors.to_string()).replace('\n', " "));
                 assert!(!errors.0.is_empty());
             }
         }

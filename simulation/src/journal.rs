@@ -152,6 +152,11 @@ pub(crate) enum Commit {
     },
     /// Dead letters became deliveries again: sink and event id of each.
     Replayed(Vec<(String, String)>),
+    /// A sink is well again, and these needn't wait for their time.
+    Hastened {
+        sink: String,
+        who: Vec<usize>,
+    },
     Other(&'static str),
 }
 
@@ -295,6 +300,7 @@ impl fmt::Display for Commit {
                 events.iter().try_for_each(|told| write!(f, " {}→{}", short(&told.json), told.sinks.join(",")))
             }
             Self::Again { delivery, due_at } => write!(f, "delivery {delivery} again, not before {due_at}"),
+            Self::Hastened { sink, who } => write!(f, "{sink} is well again, for {who:?}"),
             Self::Other(what) => f.write_str(what),
             other => write!(f, "{other:?}"),
         }

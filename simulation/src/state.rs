@@ -72,7 +72,10 @@ impl State {
             },
             Write::Sealed { first, last, .. } => Commit::Sealed { first: first.0, last: last.0 },
             Write::ProbeAt { .. } => Commit::Other("a sink is probed, or not any more"),
-            Write::Hasten { .. } => Commit::Other("a sink is well again"),
+            Write::Hasten { sink, executions, .. } => Commit::Hastened {
+                sink: sink.to_string(),
+                who: executions.iter().map(|id| self.0.who(id.as_str())).collect(),
+            },
             Write::StopSink { sink, .. } => Commit::SinkStopped { sink: sink.to_string() },
             Write::StartSink { sink } => Commit::SinkStarted { sink: sink.to_string() },
             Write::RemoveSink { sink, .. } => Commit::SinkRemoved { sink: sink.to_string() },

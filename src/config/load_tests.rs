@@ -127,7 +127,7 @@ fn broken_configurations_are_told_with_place_key_and_hint() {
         (
             "[poll]\nfrobnicate = 1".into(),
             "2:1",
-            &["poll.frobnicate", "known here: multiplier, jitter, initial_interval"],
+            &["poll.frobnicate", "known here: max_interval, multiplier, jitter, initial_interval"],
         ),
         ("[poll]\n  jitter = 1.5".into(), "2:12", &["poll.jitter", "from 0 to 1"]),
         ("[poll]\nmultiplier = 0".into(), "2:14", &["poll.multiplier", "from 1 to 10"]),

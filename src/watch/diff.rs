@@ -229,7 +229,12 @@ fn apply(
         }
         if passed.waits_before > 0 {
             let waits = after.entries.entry(StepStatus::Waiting).or_default();
-            *waits = (*waits).max(passed.waits_before);
+            let counted = (*waits).max(passed.waits_before);
+            // The wait that somebody was reminded of is the same one under its new number.
+            if let Some(reminded) = after.reminded.as_mut().filter(|reminded| reminded.entry == *waits) {
+                reminded.entry = counted;
+            }
+            *waits = counted;
         }
         let remembered = index.unwrap_or(memory.steps.len());
         let mut entered: Vec<(StepStatus, Option<Recorded>)> =

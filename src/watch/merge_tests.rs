@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::{
     clock::Time,
     event::Event,
-    store::memory::Memory,
+    store::memory::{Memory, Reminded},
     velt::{
         model::{ExecutionId, ExecutionView},
         stream::EngineEvent,
@@ -319,6 +319,22 @@ fn the_first_sight_gets_times_and_counts_and_no_history() {
     assert_eq!(story.read("running a=completed b=running", &[]), ["step.running b from waiting @read"]);
     assert_eq!(story.read("running a=completed b=waiting", &["8 b waiting"]), ["step.waiting b from running @read #8"]);
     assert_eq!(story.entries("b"), 3);
+}
+
+#[test]
+fn who_was_reminded_of_a_wait_was_so_whatever_number_it_turns_out_to_have() {
+    let mut story = Story::new();
+    // The stream's history comes in pieces: the first knows of one wait, which is told.
+    let piece = StreamRead { events: vec![event("2 b waiting")], cursor: 2, ..StreamRead::default() };
+    assert!(!piece.complete);
+    assert_eq!(story.read_after(2_000, &view("running b=waiting"), Some(piece)).len(), 2);
+    assert_eq!(story.entries("b"), 1);
+    let reminded = Reminded { entry: 1, after_ms: 60_000, count: 1 };
+    story.memory.steps[0].reminded = Some(reminded);
+    assert_eq!(story.read("running b=waiting", &["4 b waiting"]), NOTHING);
+    assert_eq!(story.read_later(11_000, "running b=waiting", &[]), NOTHING);
+    assert_eq!(story.entries("b"), 2, "the wait that stands is the second");
+    assert_eq!(story.memory.steps[0].reminded, Some(Reminded { entry: 2, ..reminded }));
 }
 
 #[test]

@@ -68,6 +68,8 @@ struct SinkNow {
     in_flight: usize,
     /// It was busy with as much as it may at this moment, or in trouble.
     troubled: Duration,
+    /// When its last probing ended, by an answer; durable a little later.
+    well: Duration,
     changed: Duration,
     /// It left the configuration.
     left: Duration,
@@ -310,6 +312,7 @@ impl<'a> Delivered<'a> {
             if over.is_the_sinks() {
                 // What waited for the end of the probing goes now, and so does what failed because of it alone.
                 now.troubled = at;
+                now.well = at;
                 for who in over.new {
                     self.lanes.get_mut(&(sink, who)).into_iter().flatten().for_each(|item| item.hastened = true);
                 }
@@ -494,6 +497,16 @@ impl Promise for Delivered<'_> {
                 }
                 Commit::SinkRemoved { sink } => self.removed(self.sink(sink), at)?,
                 Commit::Replayed(letters) => self.replayed(letters, at)?,
+                // What failed since the answer that ended the probing is among them, where a state that failed kept that from being durable.
+                Commit::Hastened { sink, who } => {
+                    let sink = self.sink(sink);
+                    let well = self.sinks[sink].well;
+                    for who in who {
+                        let lane = self.lanes.get_mut(&(sink, *who)).into_iter().flatten();
+                        let since = |item: &&mut Item| item.last.as_ref().is_some_and(|(_, got_at)| *got_at >= well);
+                        lane.filter(since).for_each(|item| item.hastened = true);
+                    }
+                }
                 Commit::Other(_) | Commit::Discovered { .. } => {}
             },
             Fact::Handed { sink, deliveries } => self.handed(sink, deliveries)?,

@@ -121,13 +121,16 @@ impl Item {
             // In another form, and once the sink is there again: at once.
             Got::Fussy | Got::Status { code: 410, .. } => None,
             got => {
-                let grown = retry.pace.initial().as_secs_f64() * retry.pace.multiplier().powf(f64::from(self.failed));
-                let usual = grown.min(retry.pace.max().as_secs_f64());
-                // Each step is cut off to whole milliseconds.
-                let spread = |by: f64| Duration::from_secs_f64(usual * by * CUT_OFF);
-                let asked = Duration::from_secs(asked_for(got));
+                let (initial, max) = (retry.pace.initial().as_secs_f64(), retry.pace.max().as_secs_f64());
+                let usual = (initial * retry.pace.multiplier().powf(f64::from(self.failed))).min(max);
+                // Each step is cut off to whole milliseconds, and the next grows from there.
+                let cut = |seconds: f64| (seconds * 1_000.0).floor() / 1_000.0;
+                let least = (0..self.failed).fold(initial, |wait, _| cut(wait * retry.pace.multiplier()).min(max));
                 let jitter = retry.pace.jitter();
-                Some((*at + spread(1.0 - jitter).max(asked), *at + spread((1.0 + jitter) / CUT_OFF).max(asked)))
+                let soonest =
+                    Duration::from_secs_f64(least * (1.0 - jitter) * CUT_OFF).max(Duration::from_secs(asked_for(got)));
+                let latest = Duration::from_secs_f64(usual * (1.0 + jitter)).max(Duration::from_secs(asked_for(got)));
+                Some((*at + soonest, *at + latest))
             }
         };
         self.failed += 1;
