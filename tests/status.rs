@@ -126,7 +126,10 @@ fn a_killed_receiver_is_told_with_since_when_why_and_what_happens_next() {
 
     receiver.stop();
     service.sim.put(View::new("exec_1").status("completed").step("s1", "human-legal", "human", "completed"));
-    let down = service.until("it is down", |document| document["sinks"][0]["state"] == "failing");
+    // The daemon knows a moment before the state does.
+    let down = service.until("it is down, as both know", |document| {
+        document["sinks"][0]["state"] == "failing" && document["sinks"][0]["lastAnswer"].is_string()
+    });
     let sink = &down["sinks"][0];
     assert!(sink["failingSince"].is_string() && sink["lastAnswer"].is_string(), "{sink}");
     assert_eq!((&sink["failedAttempts"], &sink["pending"]), (&1.into(), &2.into()));
