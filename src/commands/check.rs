@@ -2,13 +2,14 @@
 
 mod online;
 
-use std::{io::Write, path::Path};
+use std::io::Write;
 
 use secrecy::ExposeSecret;
 
+use super::watch_lines;
 use crate::{
     config::{
-        self, Config, ConfigErrors, Dialect, Given, Problem, SecretSource, Signing, SinkKind, StatePath, StdoutFormat,
+        self, Config, ConfigErrors, Dialect, Given, SecretSource, Signing, SinkKind, StatePath, StdoutFormat,
         WebhookFormat, secret::Environment,
     },
     daemon::Failure,
@@ -18,7 +19,6 @@ use crate::{
     watch::{
         demand::{LONGEST, SHORTEST, Terms},
         discovery,
-        list::{Entry, Look, WatchFile},
     },
 };
 
@@ -42,7 +42,7 @@ pub(super) fn run(given: &Given, environment: &Environment, out: &mut impl Write
         Err(ConfigErrors(mut problems)) => {
             // What is wrong with the watch file is told as well: nobody has to come twice.
             if let Some(path) = config::watch_file(given, environment) {
-                match lines(&path) {
+                match watch_lines(&path) {
                     Ok(lines) => lines.problems.iter().try_for_each(|problem| writeln!(out, "{problem}"))?,
                     Err(problem) => problems.push(problem),
                 }
@@ -74,7 +74,7 @@ pub(super) fn run(given: &Given, environment: &Environment, out: &mut impl Write
     match &config.watch.file {
         None => writeln!(out, "watching        {named} named in the configuration")?,
         Some(path) => {
-            let lines = lines(path).map_err(|problem| ConfigErrors(vec![problem]))?;
+            let lines = watch_lines(path).map_err(|problem| ConfigErrors(vec![problem]))?;
             writeln!(
                 out,
                 "watching        {named} named in the configuration, {} in {}",
@@ -121,29 +121,6 @@ fn longest(config: &Config, executions: usize, out: &mut impl Write) -> std::io:
             say(config.poll.pace.max())
         ),
     }
-}
-
-/// A watch file as somebody finds it who looks once.
-struct Lines {
-    entries: Vec<Entry>,
-    /// Its bad lines, each with its place.
-    problems: Vec<String>,
-}
-
-fn lines(path: &Path) -> Result<Lines, Problem> {
-    let mut file = WatchFile::new(path);
-    let mut list = file.open().map_err(|error| Problem {
-        place: None,
-        key: "watch.file".into(),
-        what: format!("{} can't be read: {error}", path.display()),
-        hint: None,
-    })?;
-    // A last line without an end counts here: nobody is writing while somebody checks.
-    if let Look::Changed(settled) = file.look() {
-        list = settled;
-    }
-    let problems = list.problems.iter().map(|problem| file.describe(problem)).collect();
-    Ok(Lines { entries: list.entries, problems })
 }
 
 fn settings(config: &Config, environment: &Environment, out: &mut impl Write) -> std::io::Result<()> {
@@ -206,7 +183,9 @@ fn sinks(config: &Config, environment: &Environment, out: &mut impl Write) -> st
                 // The body itself is never shown: it may hold a key.
                 let content_type = match &webhook.format {
                     WebhookFormat::Template(template) => format!(" ({})", plain::escape(template.content_type())),
-                    _ => String::new(),
+                    WebhookFormat::Json | WebhookFormat::CloudEvents | WebhookFormat::Slack | WebhookFormat::Velt => {
+                        String::new()
+                    }
                 };
                 format!("webhook to {host}, {format}{content_type}, {headers} headers{signed}")
             }

@@ -30,6 +30,7 @@ use crate::{
     plain,
     route::SinkName,
     store::{Access, SqliteStore},
+    watch::list::{Entry, Look, WatchFile},
 };
 
 /// Runs the subcommand of `cli`, if it has one.
@@ -156,6 +157,29 @@ fn last_written(state: &Path) -> Option<Time> {
 fn sink_names(cli: &Cli, environment: &Environment) -> Option<Vec<SinkName>> {
     let sinks = config::sinks(&cli.given(), environment).ok()?;
     Some(sinks.into_iter().map(|sink| sink.name).collect())
+}
+
+/// A watch file as somebody finds it who looks once.
+struct WatchLines {
+    entries: Vec<Entry>,
+    /// Its bad lines, each with its place.
+    problems: Vec<String>,
+}
+
+fn watch_lines(path: &Path) -> Result<WatchLines, config::Problem> {
+    let mut file = WatchFile::new(path);
+    let mut list = file.open().map_err(|error| config::Problem {
+        place: None,
+        key: "watch.file".into(),
+        what: format!("{} can't be read: {error}", path.display()),
+        hint: None,
+    })?;
+    // A last line without an end counts here: nobody is writing while somebody looks.
+    if let Look::Changed(settled) = file.look() {
+        list = settled;
+    }
+    let problems = list.problems.iter().map(|problem| file.describe(problem)).collect();
+    Ok(WatchLines { entries: list.entries, problems })
 }
 
 /// A daemon that needs longer has other worries.

@@ -1,18 +1,14 @@
 //! `velt-watch plan`: what this configuration asks for and how late its news is, before anything is sent. It asks nothing of the API; the
 //! arithmetic is that of `watch/demand.rs`.
 
-use std::{
-    collections::HashSet,
-    fmt::Write as _,
-    io::{self, Write},
-    time::Duration,
-};
+use std::{collections::HashSet, fmt::Write as _, io::Write, time::Duration};
 
 use serde::Serialize;
 
+use super::watch_lines;
 use crate::{
     cli::PlanArguments,
-    config::{self, Config, ConfigErrors, Given, Problem, Rate, StatePath, secret::Environment},
+    config::{self, Config, ConfigErrors, Given, Rate, StatePath, secret::Environment},
     daemon::Failure,
     plain,
     store::{Access, Known, SqliteStore, Standing, Store},
@@ -23,7 +19,6 @@ use crate::{
             per_minute,
         },
         discovery,
-        list::{Look, WatchFile},
     },
 };
 
@@ -81,9 +76,9 @@ fn count(config: &Config) -> Result<(usize, String), Failure> {
         parts.push(format!("{} named", ids.len()));
     }
     if let Some(path) = &config.watch.file {
-        let entries = listed(path)?;
+        let entries = watch_lines(path).map_err(|problem| ConfigErrors(vec![problem]))?.entries;
         parts.push(format!("{} in {}", entries.len(), path.display()));
-        ids.extend(entries);
+        ids.extend(entries.into_iter().map(|entry| entry.id));
     }
     let roster = match &config.state.path {
         // A state that isn't there, or can't be looked into, knows nothing.
@@ -111,19 +106,6 @@ fn count(config: &Config) -> Result<(usize, String), Failure> {
     add(over, "of them over");
     let whose = if parts.is_empty() { "nothing is listed".to_owned() } else { parts.join(", ") };
     Ok((ids.len(), whose))
-}
-
-fn listed(path: &std::path::Path) -> Result<Vec<ExecutionId>, Failure> {
-    let mut file = WatchFile::new(path);
-    let unreadable = |error: io::Error| {
-        let what = format!("{} can't be read: {error}", path.display());
-        ConfigErrors(vec![Problem { place: None, key: "watch.file".into(), what, hint: None }])
-    };
-    let mut list = file.open().map_err(unreadable)?;
-    if let Look::Changed(settled) = file.look() {
-        list = settled;
-    }
-    Ok(list.entries.into_iter().map(|entry| entry.id).collect())
 }
 
 impl Plan {

@@ -69,11 +69,13 @@ impl Api {
         })
     }
 
+    /// An answer that is a success.
     async fn ask(&mut self, question: &Question) -> Result<Answer, Trouble> {
         if std::mem::replace(&mut self.asked, true) {
             tokio::time::sleep(self.interval).await;
         }
-        self.client.ask(question, &self.credentials).await.map_err(Trouble::from)
+        let answer = self.client.ask(question, &self.credentials).await?;
+        error::judge(&answer).map_or(Ok(answer), Err)
     }
 
     /// With what will be asked anyway: the first execution and its stream, and a page of each `[[discover]]`.
@@ -109,10 +111,7 @@ impl Api {
         let took = plain::duration(std::time::Duration::from_millis(
             u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         ));
-        let read = answer.and_then(|answer| match error::judge(&answer) {
-            Some(trouble) => Err(trouble),
-            None => error::read(id, &answer),
-        });
+        let read = answer.and_then(|answer| error::read(id, &answer));
         Ok(match read {
             Ok(view) => {
                 let status = plain::escape(view.status.as_str()).into_owned();
@@ -126,10 +125,7 @@ impl Api {
     /// Refused, it costs no execution: snapshots alone tell less.
     async fn try_stream(&mut self, id: &ExecutionId, out: &mut impl Write) -> Result<(), Failure> {
         let answer = self.ask(&Question::Events { id: id.clone(), since: 0 }).await;
-        let read = answer.and_then(|answer| match error::judge(&answer) {
-            Some(trouble) => Err(trouble),
-            None => error::read_events(id, 0, &answer),
-        });
+        let read = answer.and_then(|answer| error::read_events(id, 0, &answer));
         match read {
             Ok(_) => writeln!(out, "events          answered: what happens between two polls is told")?,
             Err(trouble) => {
@@ -142,10 +138,7 @@ impl Api {
     async fn try_discovery(&mut self, discover: &Discover, out: &mut impl Write) -> Result<Exit, Failure> {
         let listing = Listing { definition_id: Some(discover.definition.clone()), status: None, cursor: None };
         let answer = self.ask(&Question::List(listing)).await;
-        let read = answer.and_then(|answer| match error::judge(&answer) {
-            Some(trouble) => Err(trouble),
-            None => error::read_list(&answer),
-        });
+        let read = answer.and_then(|answer| error::read_list(&answer));
         let definition = plain::escape(&discover.definition).into_owned();
         Ok(match read {
             Ok(page) => {
