@@ -76,9 +76,7 @@ impl std::error::Error for ConfigErrors {}
 
 /// Puts the configuration together.
 pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigErrors> {
-    let file = find(given, environment);
-    let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
-    let (parsed, mut problems) = parse(file.as_deref(), &text, environment);
+    let (file, parsed, mut problems) = found(given, environment)?;
     let ad_hoc = is_ad_hoc(given, environment);
     if ad_hoc {
         // Only these sections are taken from the file: what is wrong elsewhere in it is the service's business.
@@ -163,9 +161,7 @@ pub fn load(given: &Given, environment: &Environment) -> Result<Loaded, ConfigEr
 /// The path of the state alone, for commands that only look into it: credentials and sources may be missing, and what is wrong
 /// elsewhere in the file is not their business.
 pub fn state_path(given: &Given, environment: &Environment) -> Result<StatePath, ConfigErrors> {
-    let file = find(given, environment);
-    let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
-    let (parsed, problems) = parse(file.as_deref(), &text, environment);
+    let (_, parsed, problems) = found(given, environment)?;
     let mut problems: Vec<Problem> =
         problems.into_iter().filter(|problem| problem.key.is_empty() || problem.key.starts_with("state")).collect();
     let path = choose_state(given, environment, parsed.state_path, false, &mut problems);
@@ -175,9 +171,7 @@ pub fn state_path(given: &Given, environment: &Environment) -> Result<StatePath,
 /// What is polled and how, for a command that only counts: credentials, sources and sinks may be missing, and what is wrong with them is
 /// not its business.
 pub fn polling(given: &Given, environment: &Environment) -> Result<Loaded, ConfigErrors> {
-    let file = find(given, environment);
-    let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
-    let (parsed, mut problems) = parse(file.as_deref(), &text, environment);
+    let (file, parsed, mut problems) = found(given, environment)?;
     let counts = |problem: &Problem| {
         ["", "watch", "poll", "discover", "state"].contains(&problem.key.split(['.', '[']).next().unwrap_or_default())
     };
@@ -194,9 +188,7 @@ pub fn polling(given: &Given, environment: &Environment) -> Result<Loaded, Confi
 /// The sinks alone, for a command that only tries one: credentials and sources may be missing, and what is wrong elsewhere in the
 /// file is not its business.
 pub fn sinks(given: &Given, environment: &Environment) -> Result<Vec<Sink>, ConfigErrors> {
-    let file = find(given, environment);
-    let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
-    let (parsed, problems) = parse(file.as_deref(), &text, environment);
+    let (_, parsed, problems) = found(given, environment)?;
     let problems: Vec<Problem> =
         problems.into_iter().filter(|problem| problem.key.is_empty() || problem.key.starts_with("sink")).collect();
     let mut sinks = parsed.config.sinks;
@@ -212,6 +204,14 @@ pub fn watch_file(given: &Given, environment: &Environment) -> Option<PathBuf> {
     let file = find(given, environment)?;
     let (parsed, _) = parse(Some(&file), &read(&file).ok()?, environment);
     parsed.config.watch.file
+}
+
+/// The file that counts, and what it comes to; without one, the defaults.
+fn found(given: &Given, environment: &Environment) -> Result<(Option<PathBuf>, Parsed, Vec<Problem>), ConfigErrors> {
+    let file = find(given, environment);
+    let text = file.as_deref().map(read).transpose()?.unwrap_or_default();
+    let (parsed, problems) = parse(file.as_deref(), &text, environment);
+    Ok((file, parsed, problems))
 }
 
 fn find(given: &Given, environment: &Environment) -> Option<PathBuf> {
