@@ -301,7 +301,8 @@ impl<'a> Sorter<'a> {
             let seen_for = self.observed_at.since(wait.seen_at);
             let long = seen_for >= SETTLED_AFTER;
             let passed = wait.engine.seq < self.certain;
-            let settled = (long && !self.stands_still) || passed || (self.shows_change && !seen_for.is_zero()) || self.went_back;
+            let settled =
+                (long && !self.stands_still) || passed || (self.shows_change && !seen_for.is_zero()) || self.went_back;
             let first_read = seen_for.is_zero() && self.history;
             if self.shows_wait && self.passed.waits.is_empty() {
                 self.tell(Some(wait));

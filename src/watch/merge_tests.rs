@@ -303,7 +303,11 @@ fn a_wait_that_is_held_for_long_is_told_at_the_end_at_the_latest() {
     assert_eq!(story.read("running a=pending", &["3 a waiting"]), NOTHING);
     assert_eq!(
         story.read("cancelled a=pending", &["5 execution.cancelled"]),
-        ["step.waiting a from pending @read #3", "step.pending a from waiting @read", "execution.cancelled from running @5 #5"]
+        [
+            "step.waiting a from pending @read #3",
+            "step.pending a from waiting @read",
+            "execution.cancelled from running @5 #5"
+        ]
     );
 }
 
