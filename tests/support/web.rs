@@ -71,6 +71,35 @@ pub fn until(address: SocketAddr, path: &str, what: &str, fits: impl Fn(&Reply) 
     }
 }
 
+/// Asks until one answer shows all of this: what it is, the id of the section it stands in (none: anywhere), and the text. What an
+/// answer shows says nothing about the next thing: the parts of a page come from reads and deliveries that know nothing of each other.
+#[track_caller]
+pub fn shows(address: SocketAddr, path: &str, expected: &[(&str, &str, &str)]) -> Reply {
+    let missing = |reply: &Reply| -> Vec<String> {
+        let within = |id: &str| {
+            let begins = format!(" id=\"{id}\"");
+            reply.body.split_once(&begins).and_then(|(_, rest)| rest.split_once("</section>")).map(|(part, _)| part)
+        };
+        let shown = |id: &str, text: &str| {
+            if id.is_empty() { Some(&*reply.body) } else { within(id) }.is_some_and(|part| part.contains(text))
+        };
+        let missing = expected.iter().filter(|(_, id, text)| !shown(id, text));
+        missing
+            .map(|(what, id, text)| format!("{what}: no {text} in {}", if id.is_empty() { "it" } else { id }))
+            .collect()
+    };
+    let by = Instant::now() + PATIENCE;
+    loop {
+        let reply = get(address, path);
+        let missing = missing(&reply);
+        if missing.is_empty() {
+            return reply;
+        }
+        assert!(Instant::now() < by, "{path}, {}: {}\n{}", reply.status, missing.join("; "), reply.body);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// A service with an address of its own, and somebody it watches.
 #[derive(Debug)]
 pub struct Service {
@@ -101,6 +130,11 @@ impl Service {
     #[track_caller]
     pub fn until(&self, path: &str, what: &str, fits: impl Fn(&Reply) -> bool) -> Reply {
         until(self.address, path, what, fits)
+    }
+
+    #[track_caller]
+    pub fn shows(&self, path: &str, expected: &[(&str, &str, &str)]) -> Reply {
+        shows(self.address, path, expected)
     }
 }
 
