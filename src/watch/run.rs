@@ -473,6 +473,7 @@ impl Task {
             if !forgiven.is_empty() {
                 writes.push(Write::Resume { ids: forgiven });
             }
+            writes.extend(relabelled(&roster, &entries));
             if !writes.is_empty() {
                 store.persist(writes).await?;
             }
@@ -510,6 +511,14 @@ impl Task {
             Ok(Done::Resumed(resumed.collect()))
         });
     }
+}
+
+/// The names that the state does not know yet of executions that it knows.
+fn relabelled(roster: &[Known], entries: &[Entry]) -> Vec<Write> {
+    let named: HashMap<&ExecutionId, &Known> = roster.iter().map(|known| (&known.id, known)).collect();
+    let changed = |entry: &&Entry| named.get(&entry.id).is_some_and(|known| known.label != entry.label);
+    let label = |entry: &Entry| Write::Label { id: entry.id.clone(), label: entry.label.clone() };
+    entries.iter().filter(changed).map(label).collect()
 }
 
 #[cfg(test)]
