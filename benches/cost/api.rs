@@ -88,6 +88,8 @@ pub(crate) struct Api {
     /// Everybody who was asked for, the first one first: what a list shows.
     there: Vec<Vec<u8>>,
     asked: HashSet<Vec<u8>>,
+    /// Lists are refused, as by an API that has none: nothing but polls.
+    unlisted: bool,
     /// Nothing moves for now.
     still: bool,
     /// How the ids begin that somebody waits for.
@@ -131,6 +133,7 @@ impl Api {
             read: HashMap::new(),
             there: vec![],
             asked: HashSet::new(),
+            unlisted: false,
             still: false,
             awaited: vec![],
             numbers: Numbers::default(),
@@ -299,6 +302,14 @@ impl Service for Api {
                 self.awaited = path.as_bytes()[AWAIT.len()..].to_vec();
                 (self.numbers.gap_us, self.numbers.awaited_us) = (0, 0);
                 wire::text(out, "200 OK", "");
+            }
+            "/unlisted" => {
+                self.unlisted = true;
+                wire::text(out, "200 OK", "");
+            }
+            path if path.ends_with("/list") && self.unlisted => {
+                let refusal = r#"{"error":{"status":"NOT_FOUND","message":"there is no such method"}}"#;
+                wire::text(out, "404 Not Found", refusal);
             }
             path if path.ends_with("/list") => self.list(request.body, out),
             path => {
