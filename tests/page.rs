@@ -70,6 +70,15 @@ fn everything_is_on_the_page_without_a_script() {
 }
 
 #[test]
+fn another_name_shows_though_nothing_else_has_changed() {
+    let service = Service::start("", STDOUT);
+    service.shows("/", &[("the first name", "running", ">Q2 launch copy</a>")]);
+    service.folder.write("list.txt", "exec_1 Newsletter 18\n");
+    service.shows("/", &[("the second name", "running", "<a href=\"executions/exec_1\">Newsletter 18</a>")]);
+    service.running.stop().expect(0);
+}
+
+#[test]
 fn a_page_may_run_its_own_script_and_nothing_else() {
     let service = Service::start("", STDOUT);
     page(&service, "/", "Q2 launch copy");

@@ -89,6 +89,7 @@ fn unread(id: &ExecutionId) -> Remembered {
         observed_at: None,
         not_found_since: None,
         discovered: None,
+        label: None,
     };
     Remembered { known, label: None, memory: Memory::default(), undelivered: 0 }
 }
