@@ -25,14 +25,17 @@
 //! # What is guaranteed
 //!
 //! 1. What a committed read showed is told to every matching sink at least once, or stands in the state as a dead letter with its reason.
-//! 2. Snapshot, events and deliveries are committed in one durable transaction *before* anything is printed or sent.
-//! 3. First deliveries come in order per execution and sink; other executions and other sinks don't wait.
-//! 4. An event's id is the same for a re-delivery, after a restart and from a second watcher; from one state the same id has the same bytes.
+//! 2. Snapshot, events and deliveries are committed in one durable transaction *before* anything is printed or sent. (A state in memory, as
+//!    an ad-hoc watch has it, lasts as long as its process.)
+//! 3. First deliveries come in order per execution and sink. An event that is not taken holds up its own execution at that sink and nothing
+//!    else, unless the receiver asks for a pause or fails on everything.
+//! 4. An event's id is the same for a re-delivery, a replay and after a restart; that of an end, and of a first entry into a status, from a
+//!    second watcher too. From one state the same id has the same bytes, `include_output` apart.
 //! 5. Never exactly once: a crash between a delivery and its settlement repeats it. Receivers deduplicate by `id`.
-//! 6. What the engine's own stream recorded between two polls is told too, in its order and with its times, as far as the API answers for
-//!    it and tells it before the end (`poll.events`). What neither that nor a snapshot shows is not seen.
-//! 7. A read that contradicts a known end is dropped; a broken answer is never a change.
-//! 8. No more requests than the budget, whatever happens; every request counts.
+//! 6. What the engine's own stream recorded between two polls is told too, each step's in its order and with its times, as far as the API
+//!    answers for it and tells it before the end (`poll.events`). What neither that nor a snapshot shows is not seen.
+//! 7. A known end stays: a read that contradicts it is dropped or, repeated, believed in all but that. A broken answer is never a change.
+//! 8. No process sends more requests than its budget (`poll.rate_limit`), whatever happens; every request counts.
 //! 9. Credentials go to `api.url` and nowhere else; no secret is printed, logged or stored.
 //! 10. A state that is damaged, foreign or newer is refused and left as it is.
 //!

@@ -43,6 +43,10 @@ fn credentials_and_every_sink_are_tried_with_a_handful_of_requests() {
         let came: Vec<_> = receiver.received().into_iter().filter(|request| request.path == path).collect();
         let [request] = &came[..] else { panic!("{path}: {} requests", came.len()) };
         assert_eq!(request.json()["type"], "watch.test", "{path}");
+        let all = format!("{:?} {}", request.headers, request.text());
+        for held in ["exec_1", "exec_2", "marketing-copy-approval", velt_sim::API_KEY, velt_sim::AUTH_TOKEN] {
+            assert!(!all.contains(held), "{path}: {all}");
+        }
     }
     // Without being asked for it, a check sends nothing.
     let before = bench.mark();

@@ -133,7 +133,13 @@ fn what_the_subcommands_print_holds_nothing_that_acts() {
     let hook = format!("hook {}", '\u{202e}');
     for (args, code, shows) in [
         (&["check"][..], 0, r"list.txt:9: "),
+        (&["check", "--online"], 20, r"400 Bad Request: x\u{1b}[2J"),
+        (&["plan"], 0, ""),
         (&["status"], 0, r"\u{1b}]8;;"),
+        (&["status", "waits"], 0, r"\u{1b}]8;;"),
+        (&["timeline", "waits"], 0, r"\u{1b}"),
+        (&["timeline", "fails"], 0, r"\u{1b}"),
+        (&["retry", "--all"], 0, ""),
         (&["dead-letters", "list"], 0, r"\u{202e}"),
         (&["dead-letters", "show", "1"], 0, r"\u{1b}[2J"),
         (&["dead-letters", "replay", "1"], 0, r"\u{202e}"),
@@ -146,9 +152,14 @@ fn what_the_subcommands_print_holds_nothing_that_acts() {
         shows_nothing_that_acts(&format!("{args:?}, stderr"), &ended.stderr);
     }
     // For programs: whole lines of JSON, in which nothing from outside is more than a string.
-    for args in
-        [&["status", "--json"][..], &["dead-letters", "list", "--json"], &["dead-letters", "show", "2", "--json"]]
-    {
+    for args in [
+        &["status", "--json"][..],
+        &["status", "waits", "--json"],
+        &["timeline", "waits", "--json"],
+        &["plan", "--json"],
+        &["dead-letters", "list", "--json"],
+        &["dead-letters", "show", "2", "--json"],
+    ] {
         let ended = bench.output(args).expect(0);
         assert_eq!(ended.stdout.len(), 1, "{args:?}: {:?}", ended.stdout);
         serde_json::from_str::<Value>(&ended.stdout[0]).unwrap();

@@ -19,7 +19,7 @@ use extra::{Bench, FAST, SOON};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, netlink, recv, sendto, socket};
 use support::{Folder, PATIENCE, Program, STDOUT, webhook, webhook_with};
 use tls::{Authority, Front};
-use velt_sim::{API_KEY, AUTH_TOKEN, Receiver, Settings, Sim, View, receiver::Answer};
+use velt_sim::{API_KEY, AUTH_TOKEN, Endpoint, Receiver, Settings, Sim, View, receiver::Answer};
 
 /// An execution that has ended, with an output that nobody but its own people should read.
 fn sim() -> Sim {
@@ -38,6 +38,18 @@ fn names(headers: &reqwest::header::HeaderMap) -> Vec<&str> {
     names
 }
 
+/// Of each request to the API.
+const HEADERS: [&str; 8] = [
+    "accept",
+    "accept-encoding",
+    "content-length",
+    "content-type",
+    "host",
+    "user-agent",
+    "x-velt-api-key",
+    "x-velt-auth-token",
+];
+
 #[test]
 fn a_request_to_the_api_holds_the_id_the_credentials_and_no_more() {
     let (sim, folder) = (sim(), Folder::new());
@@ -46,20 +58,53 @@ fn a_request_to_the_api_holds_the_id_the_credentials_and_no_more() {
     let request = &log[0];
     assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", "/v2/workflow/executions/get"));
     assert_eq!(request.body, r#"{"data":{"executionId":"exec_1"}}"#);
-    let expected = [
-        "accept",
-        "accept-encoding",
-        "content-length",
-        "content-type",
-        "host",
-        "user-agent",
-        "x-velt-api-key",
-        "x-velt-auth-token",
-    ];
-    assert_eq!(names(&request.headers), expected);
+    assert_eq!(names(&request.headers), HEADERS);
     // The version is the only thing that is told of this machine.
     assert_eq!(request.header("user-agent"), Some(concat!("velt-watch/", env!("CARGO_PKG_VERSION"))));
     assert_eq!((request.api_key.as_deref(), request.auth_token.as_deref()), (Some(API_KEY), Some(AUTH_TOKEN)));
+}
+
+#[test]
+fn streams_and_lists_are_asked_for_with_what_is_configured_and_a_place_to_go_on_from() {
+    let bench = Bench::new();
+    // So many that lists are read for them, too.
+    let ids: Vec<String> = (0..24).map(|n| format!("exec_{n:02}")).collect();
+    bench.running(&ids);
+    let discover = "[[discover]]\ndefinition = \"legal-review\"\n";
+    bench.config("", FAST, &format!("[watch]\nexecutions = {ids:?}\n{discover}{STDOUT}"));
+    let run = bench.start(&[]);
+    let data = |logged: &velt_sim::Logged| -> serde_json::Value {
+        let mut body: serde_json::Value = serde_json::from_slice(&logged.body).unwrap();
+        assert_eq!(body.as_object().map(serde_json::Map::len), Some(1), "{body}");
+        body["data"].take()
+    };
+    let all_kinds = |log: &[std::sync::Arc<velt_sim::Logged>]| {
+        let of =
+            |endpoint| log.iter().filter(move |logged| logged.endpoint == Some(endpoint)).map(|logged| data(logged));
+        let named = |data: &serde_json::Value| data.get("definitionId").is_some();
+        of(Endpoint::GetEvents).next().is_some()
+            && of(Endpoint::List).any(|data| named(&data))
+            && of(Endpoint::List).any(|data| !named(&data))
+    };
+    bench.sim.wait_until_blocking(all_kinds, SOON).unwrap();
+    run.0.stop().expect(0);
+    for request in bench.sim.log() {
+        assert_eq!(names(&request.headers), HEADERS, "{}", request.path);
+        let data = data(&request);
+        let mut keys: Vec<&str> = data.as_object().unwrap().keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        match request.endpoint.unwrap() {
+            Endpoint::Get => assert_eq!(keys, ["executionId"]),
+            Endpoint::GetEvents => assert_eq!(keys, ["executionId", "pageSize", "sinceSeq"]),
+            Endpoint::List => {
+                assert!(
+                    keys.iter().all(|key| ["cursor", "definitionId", "pageSize", "status"].contains(key)),
+                    "{data}"
+                );
+                assert!(data.get("definitionId").is_none_or(|definition| definition == "legal-review"), "{data}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -199,22 +244,37 @@ fn in_a_network_of_its_own() {
     switch_loopback_on();
     let before = Counted::now();
     let bench = Bench::new();
-    let receiver = Receiver::start().unwrap();
+    let (receiver, beats) = (Receiver::start().unwrap(), Receiver::start().unwrap());
     bench.running(["exec_1"]);
-    let rest = format!("[watch]\nexecutions = [\"exec_1\"]\n{STDOUT}{}", webhook("hook", &receiver.url("/")));
+    let rest = format!(
+        "[watch]\nexecutions = [\"exec_1\"]\nexit_when_done = true\n[[discover]]\ndefinition = \"legal-review\"\n\
+         [heartbeat]\nurl = \"{}\"\nevery = \"100ms\"\n{STDOUT}{}",
+        beats.url("/"),
+        webhook("hook", &receiver.url("/"))
+    );
     bench.config("", FAST, &rest);
     let run = bench.start(&["-vv"]);
     receiver.wait_for_blocking(2, SOON).unwrap();
-    assert_eq!(listening(), 2, "the simulator and the receiver, and nobody else");
+    beats.wait_for_blocking(1, SOON).unwrap();
+    assert_eq!(listening(), 3, "the simulator and the receivers, and nobody else");
     bench.finish(["exec_1"]);
     run.wait(PATIENCE).expect(0);
-    for args in [&["check"][..], &["status"], &["dead-letters", "list"], &["test-sink", "hook"]] {
+    for args in [
+        &["check"][..],
+        &["check", "--online"],
+        &["plan"],
+        &["status"],
+        &["status", "exec_1"],
+        &["timeline", "exec_1"],
+        &["dead-letters", "list"],
+        &["test-sink", "hook"],
+    ] {
         bench.output(args).expect(0);
     }
     let after = Counted::now();
     assert_eq!(after.no_route, before.no_route, "somebody asked for a way out");
     assert_eq!(after.datagrams, before.datagrams, "a name was looked up");
-    assert!(after.opened > before.opened && after.opened == after.accepted, "only these two listen here: {after:?}");
+    assert!(after.opened > before.opened && after.opened == after.accepted, "only these listen here: {after:?}");
 
     // The counters do count.
     let _ = TcpStream::connect_timeout(&"192.0.2.1:443".parse().unwrap(), Duration::from_secs(1));

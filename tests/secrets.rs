@@ -98,6 +98,19 @@ fn tells_nothing_secret(bench: &Bench, until: impl Fn(&extra::Run)) {
         let ended = bench.output(args).expect(0);
         nothing_secret(bench, &[("stdout", &ended.stdout), ("stderr", &ended.stderr)]);
     }
+    // Whatever they come to, while this is as it is.
+    for args in [
+        &["check", "--online"][..],
+        &["test-sink", "hook"],
+        &["timeline", "a", "--json"],
+        &["plan"],
+        &["dead-letters", "list", "--json"],
+        &["dead-letters", "show", "1"],
+    ] {
+        let ended = bench.output(args);
+        assert_ne!(ended.stdout.len() + ended.stderr.len(), 0, "{args:?} says nothing");
+        nothing_secret(bench, &[("stdout", &ended.stdout), ("stderr", &ended.stderr)]);
+    }
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn there_is_one_way_to_the_network_and_none_to_other_programs() {
 fn no_code_of_ours_is_unsafe() {
     let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
     assert_eq!(manifest["workspace"]["lints"]["rust"]["unsafe_code"].as_str(), Some("forbid"));
-    for file in ["Cargo.toml", "velt-sim/Cargo.toml"] {
+    for file in ["Cargo.toml", "velt-sim/Cargo.toml", "simulation/Cargo.toml"] {
         let manifest: toml::Table = read(file).parse().unwrap();
         assert_eq!(manifest["lints"]["workspace"].as_bool(), Some(true), "{file}");
     }

@@ -101,6 +101,29 @@ fn a_webhook_that_is_not_who_it_should_be_gets_no_event() {
 }
 
 #[test]
+fn a_heartbeat_goes_to_nobody_who_is_not_who_they_should_be() {
+    let trusted = Authority::named("trusted");
+    let (sim, receiver, folder) = (sim(), Receiver::start().unwrap(), folder(&trusted));
+    folder.write("system.pem", trusted.pem());
+    let beat = |front: &Front| {
+        let config = folder.config(&format!("[heartbeat]\nurl = \"{}/secret-path\"\n", front.url()));
+        let pass = program(&folder).env("VELT_API_URL", sim.url()).config(config).state(":memory:");
+        pass.args(["--once", "exec_1"]).run().expect(0)
+    };
+    for (what, shown, said) in bad_servers(&trusted) {
+        let front = Front::new(shown, &receiver.url("/"));
+        let ended = beat(&front);
+        assert!(front.arrived() > 0, "{what}: it was asked");
+        let told = lines_with(&ended.log(), &["a heartbeat was not accepted", said]).len();
+        assert_eq!(told, 1, "{what}: {}", ended.log());
+        assert!(!ended.log().contains("secret-path"), "{what}: {}", ended.log());
+    }
+    assert_eq!(receiver.received().len(), 0, "nothing got through");
+    beat(&Front::new(trusted.good(), &receiver.url("/")));
+    assert_eq!(receiver.received().len(), 1);
+}
+
+#[test]
 fn a_ca_file_vouches_for_the_api_or_for_its_own_sink_and_for_nobody_else() {
     let (for_api, for_sink) = (Authority::new(), Authority::new());
     let (sim, receiver) = (sim(), Receiver::start().unwrap());

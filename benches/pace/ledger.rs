@@ -2,19 +2,13 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use velt_watch::{
-    clock::{Clock, Time},
+    clock::Clock,
     event::{Event, Kind},
-    route::SinkName,
-    store::{
-        DeadFilter, DeadLetter, Delivery, Due, Known, LetterId, Memory, OutboxFilter, Queue, Remembered, SqliteStore,
-        Standing, Stopped, Store, StoreError, Undelivered, Write,
-    },
-    velt::model::ExecutionId,
+    store::{Front, SqliteStore, Standing, Store, StoreError, Write},
 };
 
 use crate::{
@@ -91,93 +85,14 @@ impl Ledger {
     }
 }
 
-impl Store for Ledger {
+impl Front for Ledger {
+    fn ask<T>(&mut self, ask: impl FnOnce(&mut dyn Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        ask(&mut self.store)
+    }
+
     fn apply(&mut self, writes: &[Write]) -> Result<(), StoreError> {
         self.store.apply(writes)?;
         self.write_down(writes);
         Ok(())
-    }
-
-    fn roster(&mut self) -> Result<Vec<Known>, StoreError> {
-        self.store.roster()
-    }
-
-    fn known(&mut self, ids: &[ExecutionId]) -> Result<Vec<Known>, StoreError> {
-        self.store.known(ids)
-    }
-
-    fn recall(&mut self, id: &ExecutionId) -> Result<Option<Memory>, StoreError> {
-        self.store.recall(id)
-    }
-
-    fn due(
-        &mut self,
-        sink: &SinkName,
-        now: Time,
-        busy: &HashSet<ExecutionId>,
-        limit: usize,
-        most: NonZeroUsize,
-    ) -> Result<Due, StoreError> {
-        self.store.due(sink, now, busy, limit, most)
-    }
-
-    fn oldest(&mut self, sink: &SinkName, limit: usize) -> Result<Vec<Delivery>, StoreError> {
-        self.store.oldest(sink, limit)
-    }
-
-    fn pending(&mut self, sink: &SinkName) -> Result<u64, StoreError> {
-        self.store.pending(sink)
-    }
-
-    fn stopped(&mut self, sink: &SinkName) -> Result<Option<Stopped>, StoreError> {
-        self.store.stopped(sink)
-    }
-
-    fn note(&mut self, name: &str) -> Result<Option<String>, StoreError> {
-        self.store.note(name)
-    }
-
-    fn salt(&mut self) -> Result<[u8; 16], StoreError> {
-        self.store.salt()
-    }
-
-    fn prune(&mut self, before: Time, listed: &HashSet<ExecutionId>) -> Result<bool, StoreError> {
-        self.store.prune(before, listed)
-    }
-
-    fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
-        self.store.changed_elsewhere()
-    }
-
-    fn check(&mut self) -> Result<(), StoreError> {
-        self.store.check()
-    }
-
-    fn queues(&mut self) -> Result<Vec<Queue>, StoreError> {
-        self.store.queues()
-    }
-
-    fn dead_letters(&mut self, filter: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError> {
-        self.store.dead_letters(filter)
-    }
-
-    fn dead_letter(&mut self, id: LetterId) -> Result<Option<(DeadLetter, Box<str>)>, StoreError> {
-        self.store.dead_letter(id)
-    }
-
-    fn undelivered(&mut self, filter: &OutboxFilter, limit: usize) -> Result<Vec<Undelivered>, StoreError> {
-        self.store.undelivered(filter, limit)
-    }
-
-    fn everything(&mut self) -> Result<Vec<Remembered>, StoreError> {
-        self.store.everything()
-    }
-
-    fn remembered(&mut self, id: &ExecutionId) -> Result<Option<Remembered>, StoreError> {
-        self.store.remembered(id)
-    }
-
-    fn story(&mut self, id: &ExecutionId) -> Result<Vec<Box<str>>, StoreError> {
-        self.store.story(id)
     }
 }

@@ -17,8 +17,8 @@ use velt_watch::{
     plain,
     route::SinkName,
     store::{
-        Access, DeadFilter, DeadReason, Delivery, DeliveryId, Fingerprint, Form, Memory, Observation, Parcel, Record,
-        Settlement, SqliteStore, Standing, Store, StoreError, Write,
+        Access, DeadFilter, DeadReason, Delivery, DeliveryId, Fingerprint, Form, Memory, Observation, OutboxFilter,
+        Parcel, Record, Settlement, SqliteStore, Standing, Store, StoreError, Write,
     },
     velt::{
         error::{self, Answer},
@@ -424,6 +424,11 @@ fn read_all(store: &mut SqliteStore) {
     let roster = store.roster();
     for known in roster.iter().flatten().take(100) {
         let _ = store.recall(&known.id);
+        let _ = store.remembered(&known.id);
+        let _ = store.known(std::slice::from_ref(&known.id));
+        for event in store.story(&known.id).into_iter().flatten().take(10) {
+            harmless(&text_line(&event));
+        }
     }
     let now = at(1_800_000_000_000);
     let _ = store.everything();
@@ -431,7 +436,10 @@ fn read_all(store: &mut SqliteStore) {
     let _ = store.stopped(&sink);
     let _ = store.salt();
     let _ = store.note("n");
-    let _ = store.dead_letters(&DeadFilter::default());
+    for letter in store.dead_letters(&DeadFilter::default()).into_iter().flatten().take(10) {
+        let _ = store.dead_letter(letter.id);
+    }
+    let _ = store.undelivered(&OutboxFilter::default(), 100);
     for queue in store.queues().into_iter().flatten().take(100) {
         let due = store.due(&queue.sink, now, &HashSet::new(), 10, NonZeroUsize::MAX);
         for parcel in due.into_iter().flat_map(|due| due.parcels).take(10) {

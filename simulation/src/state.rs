@@ -5,10 +5,7 @@ use std::{collections::HashSet, num::NonZeroUsize, sync::Arc};
 use velt_watch::{
     clock::Time,
     route::SinkName,
-    store::{
-        DeadFilter, DeadLetter, Delivery, Due, Known, LetterId, Memory, OutboxFilter, Parcel, Queue, Remembered,
-        Settlement, Stopped, Store, StoreError, Undelivered, Write,
-    },
+    store::{DeadFilter, Delivery, Due, Front, Parcel, Settlement, Store, StoreError, Write},
     velt::model::ExecutionId,
 };
 
@@ -32,20 +29,6 @@ impl State {
             return None;
         }
         plan::at(&universe.plan.store, universe.now()).copied()
-    }
-
-    /// Asks the state something, if the disk lets it.
-    fn ask<T>(&self, ask: impl FnOnce(&mut dyn Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let universe = &self.0;
-        if !universe.alive() {
-            return Err(StoreError::Closed);
-        }
-        let flaky = matches!(self.weather(), Some(StoreWeather::Flaky)) && universe.draw(fastrand::Rng::bool);
-        if flaky || universe.strikes(universe.plan.store_noise) {
-            universe.note(Fact::NotRead);
-            return Err(full());
-        }
-        ask(&mut *universe.state())
     }
 
     fn commits(&self, writes: &[Write]) -> Vec<Commit> {
@@ -100,7 +83,21 @@ impl State {
     }
 }
 
-impl Store for State {
+impl Front for State {
+    /// If the disk lets it.
+    fn ask<T>(&mut self, ask: impl FnOnce(&mut dyn Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let universe = &self.0;
+        if !universe.alive() {
+            return Err(StoreError::Closed);
+        }
+        let flaky = matches!(self.weather(), Some(StoreWeather::Flaky)) && universe.draw(fastrand::Rng::bool);
+        if flaky || universe.strikes(universe.plan.store_noise) {
+            universe.note(Fact::NotRead);
+            return Err(full());
+        }
+        ask(&mut *universe.state())
+    }
+
     fn apply(&mut self, writes: &[Write]) -> Result<(), StoreError> {
         let universe = &self.0;
         if !universe.alive() {
@@ -125,18 +122,6 @@ impl Store for State {
         if universe.alive() { Ok(()) } else { Err(StoreError::Closed) }
     }
 
-    fn roster(&mut self) -> Result<Vec<Known>, StoreError> {
-        self.ask(|store| store.roster())
-    }
-
-    fn known(&mut self, ids: &[ExecutionId]) -> Result<Vec<Known>, StoreError> {
-        self.ask(|store| store.known(ids))
-    }
-
-    fn recall(&mut self, id: &ExecutionId) -> Result<Option<Memory>, StoreError> {
-        self.ask(|store| store.recall(id))
-    }
-
     fn due(
         &mut self,
         sink: &SinkName,
@@ -154,61 +139,5 @@ impl Store for State {
         let oldest = self.ask(|store| store.oldest(sink, limit))?;
         self.0.handed(sink, oldest.iter());
         Ok(oldest)
-    }
-
-    fn pending(&mut self, sink: &SinkName) -> Result<u64, StoreError> {
-        self.ask(|store| store.pending(sink))
-    }
-
-    fn stopped(&mut self, sink: &SinkName) -> Result<Option<Stopped>, StoreError> {
-        self.ask(|store| store.stopped(sink))
-    }
-
-    fn note(&mut self, name: &str) -> Result<Option<String>, StoreError> {
-        self.ask(|store| store.note(name))
-    }
-
-    fn salt(&mut self) -> Result<[u8; 16], StoreError> {
-        self.ask(|store| store.salt())
-    }
-
-    fn prune(&mut self, before: Time, listed: &HashSet<ExecutionId>) -> Result<bool, StoreError> {
-        self.ask(|store| store.prune(before, listed))
-    }
-
-    fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
-        self.ask(|store| store.changed_elsewhere())
-    }
-
-    fn check(&mut self) -> Result<(), StoreError> {
-        self.ask(|store| store.check())
-    }
-
-    fn queues(&mut self) -> Result<Vec<Queue>, StoreError> {
-        self.ask(|store| store.queues())
-    }
-
-    fn dead_letters(&mut self, filter: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError> {
-        self.ask(|store| store.dead_letters(filter))
-    }
-
-    fn dead_letter(&mut self, id: LetterId) -> Result<Option<(DeadLetter, Box<str>)>, StoreError> {
-        self.ask(|store| store.dead_letter(id))
-    }
-
-    fn everything(&mut self) -> Result<Vec<Remembered>, StoreError> {
-        self.ask(|store| store.everything())
-    }
-
-    fn undelivered(&mut self, filter: &OutboxFilter, limit: usize) -> Result<Vec<Undelivered>, StoreError> {
-        self.ask(|store| store.undelivered(filter, limit))
-    }
-
-    fn remembered(&mut self, id: &ExecutionId) -> Result<Option<Remembered>, StoreError> {
-        self.ask(|store| store.remembered(id))
-    }
-
-    fn story(&mut self, id: &ExecutionId) -> Result<Vec<Box<str>>, StoreError> {
-        self.ask(|store| store.story(id))
     }
 }

@@ -42,9 +42,20 @@ fn what_is_wrong_with_them_is_told_with_its_place() {
         assert!(parts.iter().all(|part| told.contains(part)), "{text}: {told}");
         assert!(!told.contains("canary"), "{told}");
     }
+}
+
+#[test]
+fn a_heartbeat_in_the_clear_is_warned_about_without_its_url() {
     let open = Case::new(&format!("{WATCH}[heartbeat]\nurl = \"http://hc.example/canary\"\n")).load().unwrap();
     let warnings = open.warnings.join("\n");
     assert!(warnings.contains("heartbeat: plain http") && !warnings.contains("canary"), "{warnings}");
+    for near in ["http://127.0.0.1:8080/x", "http://10.0.0.1/x", "https://hc.example/x"] {
+        assert_eq!(
+            Case::new(&format!("{WATCH}[heartbeat]\nurl = \"{near}\"\n")).load().unwrap().warnings,
+            [""; 0],
+            "{near}"
+        );
+    }
 }
 
 #[test]

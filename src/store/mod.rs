@@ -4,6 +4,7 @@
 //! A store is a plain synchronous type; [`Handle`] is how async code reaches it, on a thread of its own or inline.
 
 mod commits;
+mod front;
 mod handle;
 pub mod memory;
 mod parcel;
@@ -24,6 +25,7 @@ use crate::{
 };
 
 pub use commits::{Commits, Witness};
+pub use front::Front;
 pub use handle::Handle;
 pub use memory::Memory;
 pub use parcel::{Form, Parcel};

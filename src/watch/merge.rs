@@ -4,6 +4,12 @@
 //! held, in the memory, until a later one confirms it; what the stream told the first time it was read is from before the watch: it
 //! gives times and counts. Nothing private leaves unless a sink asks for it: of what an event came with only the scalars of a group's or a
 //! loop's are kept, and of a step's what [`push::thin`] lets pass.
+//!
+//! One kind of wait is told late on purpose: that of a step which a snapshot has shown at pending, and which stands there still. It was
+//! before that, or is a retry's that the snapshots don't show yet; the answers don't tell which. Told now, it would seem to be what the
+//! step does, or be followed by a second entry into pending that no snapshot shows. So it is held, durably, and told before whatever the
+//! step does next, at the execution's end at the latest. What a snapshot shows never waits for it, and what a group or a loop did waits
+//! no longer than a snapshot may be old.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -91,12 +97,21 @@ fn about(kind: &str) -> About {
     }
 }
 
-/// Whether a wait is held that no snapshot may ever show: only another look, later, can tell. Where the step doesn't run, it is told
-/// before what the step does next, and time tells nothing.
+/// Whether something is held that no snapshot may ever show: only another look, later, can tell. A wait of a step that doesn't run is told
+/// before what the step does next, and time tells nothing; but what a group or a loop did waits behind it only for a time.
 pub(super) fn unsettled(memory: &Memory) -> bool {
-    let held = memory.stream.iter().flat_map(|stream| &stream.held).filter(|recorded| is_wait(recorded));
     let step = |recorded: &Recorded| memory.steps.iter().find(|step| Some(&step.step_id) == recorded.step_id.as_ref());
-    held.into_iter().any(|recorded| step(recorded).is_none_or(|step| !is_standstill(&step.status)))
+    let stands_still = |recorded: &Recorded| step(recorded).is_some_and(|step| is_standstill(&step.status));
+    let mut ahead = false;
+    // By `seq`.
+    memory.stream.iter().flat_map(|stream| &stream.held).any(|recorded| match about(&recorded.kind) {
+        About::Fact => !ahead,
+        _ if is_wait(recorded) => !stands_still(recorded),
+        _ => {
+            ahead = true;
+            false
+        }
+    })
 }
 
 /// A step that waited and shows this has not gone on from there: it was retried, or is what nobody knows.
@@ -120,6 +135,8 @@ pub(super) fn merge(
     let mut held = vec![];
     let mut of_steps: BTreeMap<usize, Vec<Recorded>> = BTreeMap::new();
     let mut facts = vec![];
+    // What follows something that is ahead of the snapshot may be ahead of it too.
+    let mut first_ahead = u64::MAX;
     let fresh = read.events.into_iter().map(|event| recorded(event, observed_at, before.history, read.whole));
     // By `seq`: what is held was read before.
     for recorded in before.held.into_iter().chain(fresh) {
@@ -128,7 +145,10 @@ pub(super) fn merge(
             About::Fact => facts.push(recorded),
             About::Execution(status) if status == view.status => merged.execution = Some(recorded),
             About::Execution(_) if over => merged.late += 1,
-            About::Execution(_) => held.push(recorded),
+            About::Execution(_) => {
+                first_ahead = first_ahead.min(recorded.engine.seq);
+                held.push(recorded);
+            }
             About::Step(_) => {
                 let step_id = recorded.step_id.as_deref().unwrap_or_default();
                 let ended = known.get(step_id).is_some_and(|index| old.steps[*index].status.is_terminal());
@@ -140,7 +160,10 @@ pub(super) fn merge(
                     _ if ended => merged.late += usize::from(is_wait(&recorded)),
                     Some(shown) => of_steps.entry(*shown).or_default().push(recorded),
                     None if over => merged.late += 1,
-                    None => held.push(recorded),
+                    None => {
+                        first_ahead = first_ahead.min(recorded.engine.seq);
+                        held.push(recorded);
+                    }
                 }
             }
         }
@@ -151,13 +174,12 @@ pub(super) fn merge(
         let mut sorter = Sorter { certain, ..Sorter::new(&step.status, remembered, before.history, over, observed_at) };
         sorter.sort(events);
         held.append(&mut sorter.held);
+        first_ahead = first_ahead.min(sorter.first_ahead);
         merged.late += sorter.late;
         merged.steps.insert(shown, sorter.passed);
     }
-    // What follows something that is ahead of the snapshot may be ahead of it too.
-    let first_held = held.iter().map(|recorded| recorded.engine.seq).min().unwrap_or(u64::MAX);
     for fact in facts {
-        if !over && fact.engine.seq > first_held.max(certain) {
+        if !over && fact.engine.seq > first_ahead.max(certain) {
             held.push(fact);
         } else if !(fact.history && fact.seen_at == observed_at) {
             merged.facts.push(fact);
@@ -204,6 +226,8 @@ struct Sorter<'a> {
     observed_at: Time,
     passed: Passed,
     held: Vec<Recorded>,
+    /// Of what is held, the first that may be ahead of the snapshot.
+    first_ahead: u64,
     late: usize,
 }
 
@@ -238,6 +262,7 @@ impl<'a> Sorter<'a> {
                 ..Passed::default()
             },
             held: vec![],
+            first_ahead: u64::MAX,
             late: 0,
         }
     }
@@ -265,7 +290,7 @@ impl<'a> Sorter<'a> {
                 About::Step(status) if status == *self.status => self.passed.end = Some(end),
                 // Another end than the one shown, or one that the end of all denies.
                 _ if self.over || self.status.is_terminal() => self.late += 1,
-                _ => self.held.push(end),
+                _ => self.hold(end, true),
             }
         }
     }
@@ -274,9 +299,10 @@ impl<'a> Sorter<'a> {
         let ended = self.over || self.status.is_terminal();
         for wait in waits {
             let seen_for = self.observed_at.since(wait.seen_at);
-            let long = seen_for >= SETTLED_AFTER && !self.stands_still;
+            let long = seen_for >= SETTLED_AFTER;
             let passed = wait.engine.seq < self.certain;
-            let settled = long || passed || (self.shows_change && !seen_for.is_zero()) || self.went_back;
+            let settled =
+                (long && !self.stands_still) || passed || (self.shows_change && !seen_for.is_zero()) || self.went_back;
             let first_read = seen_for.is_zero() && self.history;
             if self.shows_wait && self.passed.waits.is_empty() {
                 self.tell(Some(wait));
@@ -286,9 +312,16 @@ impl<'a> Sorter<'a> {
             } else if ended || settled {
                 self.tell(Some(wait));
             } else {
-                self.held.push(wait);
+                self.hold(wait, !long);
             }
         }
+    }
+
+    fn hold(&mut self, recorded: Recorded, may_be_ahead: bool) {
+        if may_be_ahead {
+            self.first_ahead = self.first_ahead.min(recorded.engine.seq);
+        }
+        self.held.push(recorded);
     }
 
     fn account(&mut self, count: usize) {

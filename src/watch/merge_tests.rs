@@ -277,6 +277,41 @@ fn a_wait_learnt_after_the_step_went_back_is_told_before_what_it_does_next_and_n
 }
 
 #[test]
+fn what_a_group_did_waits_behind_such_a_wait_no_longer_than_a_snapshot_may_be_old() {
+    let mut story = Story::new();
+    story.read("running a=running", &["1 execution.dispatched"]);
+    story.read_alone("running a=pending");
+    assert_eq!(story.read("running a=pending", &["3 a waiting", "4 group.quorum-met"]), NOTHING);
+    assert!(unsettled(&story.memory), "the same answer is looked at again");
+    assert_eq!(story.read_later(10_000, "running a=pending", &[]), ["group.quorum-met from null @4 #4"]);
+    assert!(!unsettled(&story.memory));
+    assert_eq!(
+        story.read("running a=running", &[]),
+        ["step.waiting a from pending @read #3", "step.running a from waiting @read"]
+    );
+    // Behind what is ahead for certain it stays.
+    assert_eq!(story.read("running a=running", &["6 execution.completed", "7 group.quorum-met"]), NOTHING);
+    assert!(!unsettled(&story.memory));
+    assert_eq!(story.read_later(60_000, "running a=running", &[]), NOTHING);
+}
+
+#[test]
+fn a_wait_that_is_held_for_long_is_told_at_the_end_at_the_latest() {
+    let mut story = Story::new();
+    story.read("running a=running", &["1 execution.dispatched"]);
+    story.read_alone("running a=pending");
+    assert_eq!(story.read("running a=pending", &["3 a waiting"]), NOTHING);
+    assert_eq!(
+        story.read("cancelled a=pending", &["5 execution.cancelled"]),
+        [
+            "step.waiting a from pending @read #3",
+            "step.pending a from waiting @read",
+            "execution.cancelled from running @5 #5"
+        ]
+    );
+}
+
+#[test]
 fn a_step_that_is_new_and_stands_where_nobody_waits_has_waited_before() {
     let mut story = Story::new();
     story.read("running", &["1 execution.dispatched"]);

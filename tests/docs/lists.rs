@@ -321,3 +321,30 @@ fn the_reference_has_every_table_of_the_state() {
     }
     same(&documented, &there);
 }
+
+// What is guaranteed.
+
+/// The numbered lines under a heading, each as one line.
+fn numbered(path: &str, comment: &str) -> Vec<String> {
+    let text = source(path);
+    let lines = text.lines().map(|line| line.strip_prefix(comment).unwrap_or(line).trim_end());
+    let under = lines.skip_while(|line| !line.ends_with("# What is guaranteed")).skip(1);
+    let mut found: Vec<String> = vec![];
+    for line in under.take_while(|line| !line.trim_start().starts_with('#')) {
+        let begins = line.split_once(". ").is_some_and(|(number, _)| number.parse::<u8>().is_ok());
+        match found.last_mut() {
+            _ if begins => found.push(line.to_owned()),
+            Some(last) if line.starts_with("   ") => *last += &line[2..],
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn what_is_guaranteed_is_the_same_wherever_it_stands() {
+    let here = numbered("docs/guarantees.md", "");
+    assert_eq!(here.len(), 10, "{here:#?}");
+    assert_eq!(here, numbered("README.md", ""));
+    assert_eq!(here, numbered("src/lib.rs", "//! "));
+}

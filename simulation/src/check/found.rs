@@ -3,16 +3,17 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use velt_watch::store::Standing;
+use velt_watch::{store::Standing, velt::question::Listing};
 
 use super::Promise;
 use crate::{
     journal::{Call, Commit, Entry, Fact, Said},
     plan::Plan,
-    script::wall_ms,
+    script::{Script, wall_ms},
 };
 
-/// From so many on lists are read for what they tell of those who are watched, too: which page is read for what can't be seen then.
+/// A list of one definition is read for how its executions stand only where a page of it shows so many who are watched. Of one that has
+/// fewer, each page is read to find them; of another, what for can't be seen.
 const SWEPT: usize = 20;
 
 /// A look may have begun so long before its last page: how old a beginning may be counts from there.
@@ -63,6 +64,14 @@ impl<'a> Found<'a> {
         })
     }
 
+    /// Whether this list is read to find executions, for certain.
+    fn finds(&self, listing: &Listing) -> bool {
+        listing.definition_id.as_deref().is_some_and(|definition| {
+            let has = |script: &&Script| script.definition == Some(definition);
+            self.plan.fleet.iter().filter(has).count() < SWEPT
+        })
+    }
+
     fn dealt_with(&self) -> Result<(), String> {
         match self.page.iter().find(|who| !self.marked.contains(who) && !self.over.contains(who)) {
             Some(who) => Err(format!("execution {who} was on a page, and the next is asked for before it is marked")),
@@ -101,15 +110,16 @@ impl Promise for Found<'_> {
                 self.over.remove(who);
             }),
             Fact::Listed(list) => self.listed.clone_from(list),
-            Fact::Asked(Call::List(_)) => {
+            Fact::Asked(Call::List(listing)) if self.finds(listing) => {
                 self.asked = true;
                 return self.dealt_with();
             }
-            Fact::Answered { call: Call::List(_), said: Said::List(items) } => {
+            Fact::Answered { call: Call::List(listing), said: Said::List(items) } => {
                 self.shown.extend(items.iter().map(|(who, _)| *who));
-                let wanted = items.iter().filter(|(who, status)| self.is_wanted(*who, status, entry.at));
-                let page = wanted.map(|(who, _)| *who).collect();
-                self.page = if self.asked && self.plan.fleet.len() < SWEPT { page } else { vec![] };
+                if self.asked && self.finds(listing) {
+                    let wanted = items.iter().filter(|(who, status)| self.is_wanted(*who, status, entry.at));
+                    self.page = wanted.map(|(who, _)| *who).collect();
+                }
             }
             Fact::Committed(Commit::Discovered { definition, found }) => return self.mark(definition, found, entry.at),
             Fact::Committed(Commit::Observed { who, standing, .. }) => {

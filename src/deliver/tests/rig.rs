@@ -21,8 +21,8 @@ use crate::{
     deliver::{Answer, Dispatcher, Identity, Notice, Outlet, Sending, SinkSpec, Way, judge::Failure},
     pace::Pace,
     store::{
-        DeadFilter, DeadLetter, Delivery, Due, Form, Handle, Known, LetterId, Memory, Observation, OutboxFilter,
-        Parcel, Queue, Record, Remembered, SqliteStore, Standing, Stopped, Store, StoreError, Undelivered, Write,
+        Delivery, Due, Form, Front, Handle, Memory, Observation, Parcel, Queue, Record, SqliteStore, Standing, Store,
+        StoreError, Write,
     },
     velt::model::ExecutionId,
 };
@@ -337,7 +337,11 @@ impl Faulty {
     }
 }
 
-impl Store for Faulty {
+impl Front for Faulty {
+    fn ask<T>(&mut self, ask: impl FnOnce(&mut dyn Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        ask(&mut self.store)
+    }
+
     fn apply(&mut self, writes: &[Write]) -> Result<(), StoreError> {
         if writes.iter().any(|write| matches!(write, Write::Settled { .. })) {
             self.strike(&self.faults.settlements)?;
@@ -364,73 +368,5 @@ impl Store for Faulty {
     fn oldest(&mut self, sink: &crate::route::SinkName, limit: usize) -> Result<Vec<Delivery>, StoreError> {
         self.strike(&self.faults.looks)?;
         self.store.oldest(sink, limit)
-    }
-
-    fn roster(&mut self) -> Result<Vec<Known>, StoreError> {
-        self.store.roster()
-    }
-
-    fn known(&mut self, ids: &[ExecutionId]) -> Result<Vec<Known>, StoreError> {
-        self.store.known(ids)
-    }
-
-    fn recall(&mut self, id: &ExecutionId) -> Result<Option<Memory>, StoreError> {
-        self.store.recall(id)
-    }
-
-    fn pending(&mut self, sink: &crate::route::SinkName) -> Result<u64, StoreError> {
-        self.store.pending(sink)
-    }
-
-    fn stopped(&mut self, sink: &crate::route::SinkName) -> Result<Option<Stopped>, StoreError> {
-        self.store.stopped(sink)
-    }
-
-    fn note(&mut self, name: &str) -> Result<Option<String>, StoreError> {
-        self.store.note(name)
-    }
-
-    fn salt(&mut self) -> Result<[u8; 16], StoreError> {
-        self.store.salt()
-    }
-
-    fn prune(&mut self, before: Time, listed: &HashSet<ExecutionId>) -> Result<bool, StoreError> {
-        self.store.prune(before, listed)
-    }
-
-    fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
-        self.store.changed_elsewhere()
-    }
-
-    fn check(&mut self) -> Result<(), StoreError> {
-        self.store.check()
-    }
-
-    fn queues(&mut self) -> Result<Vec<Queue>, StoreError> {
-        self.store.queues()
-    }
-
-    fn dead_letters(&mut self, filter: &DeadFilter) -> Result<Vec<DeadLetter>, StoreError> {
-        self.store.dead_letters(filter)
-    }
-
-    fn dead_letter(&mut self, id: LetterId) -> Result<Option<(DeadLetter, Box<str>)>, StoreError> {
-        self.store.dead_letter(id)
-    }
-
-    fn everything(&mut self) -> Result<Vec<Remembered>, StoreError> {
-        self.store.everything()
-    }
-
-    fn undelivered(&mut self, filter: &OutboxFilter, limit: usize) -> Result<Vec<Undelivered>, StoreError> {
-        self.store.undelivered(filter, limit)
-    }
-
-    fn remembered(&mut self, id: &ExecutionId) -> Result<Option<Remembered>, StoreError> {
-        self.store.remembered(id)
-    }
-
-    fn story(&mut self, id: &ExecutionId) -> Result<Vec<Box<str>>, StoreError> {
-        self.store.story(id)
     }
 }
