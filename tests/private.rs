@@ -90,7 +90,7 @@ fn whatever_the_umask_the_state_is_its_owners_alone_and_nothing_else_is_written(
         let by = Instant::now() + PATIENCE;
         loop {
             let found = modes(&folder.path(""));
-            assert!(found.values().all(|mode| mode & 0o077 == 0), "umask {umask}: {found:?}");
+            assert!(found.values().all(|mode| *mode == mode & 0o700), "umask {umask}: {found:?}");
             if found == expected {
                 break;
             }

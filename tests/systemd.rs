@@ -295,7 +295,12 @@ impl Service {
 
     fn receive(&mut self) -> io::Result<String> {
         let mut buffer = [0; 4096];
-        let length = self.socket.recv(&mut buffer)?;
+        let length = loop {
+            match self.socket.recv(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                received => break received?,
+            }
+        };
         let datagram = String::from_utf8(buffer[..length].to_vec()).expect("text");
         if let Some(status) = datagram.lines().find_map(|line| line.strip_prefix("STATUS=")) {
             status.clone_into(&mut self.status);

@@ -75,7 +75,6 @@ impl State {
                 found: ids.iter().map(|id| self.0.who(id.as_str())).collect(),
             },
             Write::Resume { .. } => Commit::Other("resume"),
-            Write::Label { .. } => Commit::Other("label"),
             Write::DropDead { .. } => Commit::Other("drop dead letters"),
             Write::Note { .. } => Commit::Other("note"),
         };

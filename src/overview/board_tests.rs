@@ -44,7 +44,6 @@ fn execution(id: &str, standing: Standing, seconds: u64, steps: &[(&str, StepSta
         observed_at: Some(at(seconds)),
         not_found_since: None,
         discovered: None,
-        label: None,
     };
     let of = RememberedExecution {
         status: ExecutionStatus::Running,

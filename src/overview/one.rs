@@ -89,7 +89,6 @@ fn unread(id: &ExecutionId) -> Remembered {
         observed_at: None,
         not_found_since: None,
         discovered: None,
-        label: None,
     };
     Remembered { known, label: None, memory: Memory::default(), undelivered: 0 }
 }

@@ -114,8 +114,6 @@ pub struct Known {
     pub not_found_since: Option<Time>,
     /// The definition whose list showed it first; `None` where it has only been named.
     pub discovered: Option<Box<str>>,
-    /// What its source called it last.
-    pub label: Option<Box<str>>,
 }
 
 /// One change to the state. Several are applied in one transaction.
@@ -131,11 +129,6 @@ pub enum Write {
     /// Poll these again: what was given up is forgotten, the sequence goes on. IDs that were not given up are left alone.
     Resume {
         ids: Vec<ExecutionId>,
-    },
-    /// Its source calls it something else from now on. Nobody is told: what was told before keeps the name that it had.
-    Label {
-        id: ExecutionId,
-        label: Option<Box<str>>,
     },
     /// A list has shown these: they are watched from now on, over restarts too. An earlier mark stands.
     Discovered {

@@ -101,7 +101,6 @@ impl Store for SqliteStore {
                     Write::Observed(observation) => executions::observe(transaction, observation)?,
                     Write::NotFoundSince { id, since } => executions::not_found_since(transaction, id, *since)?,
                     Write::Resume { ids } => executions::resume(transaction, ids)?,
-                    Write::Label { id, label } => executions::label(transaction, id, label.as_deref())?,
                     Write::Discovered { definition, ids } => executions::discovered(transaction, definition, ids)?,
                     Write::Settled { delivery, settlement } => outbox::settle(transaction, *delivery, settlement)?,
                     Write::Sealed { first, last, form } => outbox::seal(transaction, *first, *last, *form)?,

@@ -25,8 +25,6 @@ use crate::{
 
 #[path = "run_attention_tests.rs"]
 mod attention;
-#[path = "run_label_tests.rs"]
-mod label;
 #[path = "run_once_tests.rs"]
 mod once;
 #[path = "run_sweep_tests.rs"]

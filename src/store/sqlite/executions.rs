@@ -101,23 +101,13 @@ fn known(row: &Row<'_>) -> Result<Known> {
         observed_at: row.get(3)?,
         not_found_since: row.get(4)?,
         discovered: row.get::<_, Option<String>>(5)?.map(String::into_boxed_str),
-        label: row.get::<_, Option<String>>(6)?.map(String::into_boxed_str),
     })
-}
-
-/// Nothing where it has not been seen yet: the first read brings it.
-pub(super) fn label(transaction: &Connection, id: &ExecutionId, label: Option<&str>) -> Result<()> {
-    transaction
-        .prepare_cached("UPDATE executions SET label = ?2 WHERE execution_id = ?1")?
-        .execute(params![id, label])?;
-    Ok(())
 }
 
 pub(super) fn roster(connection: &Connection) -> Result<Vec<Known>> {
     connection
         .prepare_cached(
-            "SELECT execution_id, standing, fingerprint, observed_at, not_found_since, discovered, label
-             FROM executions ORDER BY id",
+            "SELECT execution_id, standing, fingerprint, observed_at, not_found_since, discovered FROM executions ORDER BY id",
         )?
         .query_map([], known)?
         .collect()
@@ -126,7 +116,7 @@ pub(super) fn roster(connection: &Connection) -> Result<Vec<Known>> {
 /// Of these, what is known.
 pub(super) fn some(connection: &Connection, ids: &[ExecutionId]) -> Result<Vec<Known>> {
     let mut one = connection.prepare_cached(
-        "SELECT execution_id, standing, fingerprint, observed_at, not_found_since, discovered, label
+        "SELECT execution_id, standing, fingerprint, observed_at, not_found_since, discovered
          FROM executions WHERE execution_id = ?1",
     )?;
     ids.iter().filter_map(|id| one.query_row([id], known).optional().transpose()).collect()

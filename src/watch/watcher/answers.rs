@@ -84,18 +84,12 @@ impl Watcher {
                 self.read(sent, now);
                 let Some(watched) = self.fleet.get_mut(slot) else { return };
                 debug!(execution = %watched.id, events, "changed");
-                // Its source named it anew while this was on its way to the state.
-                let renamed = (watched.label != subject.label)
-                    .then(|| Write::Label { id: watched.id.clone(), label: watched.label.as_deref().map(Into::into) });
                 watched.fingerprint = fingerprint;
                 watched.set_interval(self.settings.poll.pace.initial());
                 watched.look = look;
                 watched.pending = pending;
                 if standing != Standing::Watching && watched.shown.is_claimed() {
                     self.sweeps.confirmed();
-                }
-                if let Some(renamed) = renamed {
-                    self.write(vec![renamed]);
                 }
                 self.fleet.set_standing(slot, standing);
                 self.leave_if_over(slot);

@@ -35,11 +35,10 @@ impl Watcher {
         };
         let (found, gone): (Vec<Slot>, Vec<Slot>) =
             gone.into_iter().partition(|slot| self.fleet.get(*slot).is_some_and(|watched| self.is_found(watched)));
-        let mut renamed = vec![];
         for slot in found {
             let Some(watched) = self.fleet.get_mut(slot) else { continue };
-            if std::mem::replace(&mut watched.named, false) && watched.label.take().is_some() {
-                renamed.push(Write::Label { id: watched.id.clone(), label: None });
+            if std::mem::replace(&mut watched.named, false) {
+                watched.label = None;
             }
             if !watched.busy {
                 self.leave_if_over(slot);
@@ -71,10 +70,7 @@ impl Watcher {
             match self.fleet.slot_of(&entry.id) {
                 Some(slot) => {
                     let Some(watched) = self.fleet.get_mut(slot) else { continue };
-                    if watched.label != label {
-                        renamed.push(Write::Label { id: entry.id, label: label.as_deref().map(Into::into) });
-                        watched.label = label;
-                    }
+                    watched.label = label;
                     watched.named = true;
                     if !std::mem::replace(&mut watched.listed, true) && !watched.busy {
                         self.schedule_now(slot, now);
@@ -82,16 +78,9 @@ impl Watcher {
                 }
                 None => {
                     let known = known.get(&entry.id);
-                    if known.is_some_and(|known| known.label.as_deref() != label.as_deref()) {
-                        renamed.push(Write::Label { id: entry.id.clone(), label: label.as_deref().map(Into::into) });
-                    }
                     self.insert(entry.id, label, known, now);
                 }
             }
-        }
-        // Who looks at the state sees the name at once, and not with the next change.
-        if !renamed.is_empty() {
-            self.write(renamed);
         }
     }
 
