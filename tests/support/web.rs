@@ -44,11 +44,11 @@ pub fn raw(address: SocketAddr, request: &str) -> Reply {
     let mut stream = TcpStream::connect(address).expect("somebody listens");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     // Who has answered need not hear the rest: that ends the connection in another way, and what was said before still counts.
-    let heard = stream.write_all(request.as_bytes());
+    let written = stream.write_all(request.as_bytes());
     let mut answer = vec![];
     let ended = stream.read_to_end(&mut answer);
     let left = |error: &io::Error| matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
-    for error in [heard.err(), ended.err()].into_iter().flatten() {
+    for error in [written.err(), ended.err()].into_iter().flatten() {
         assert!(left(&error) && !answer.is_empty(), "no answer, and its end: {error}");
     }
     let answer = String::from_utf8(answer).expect("text");
