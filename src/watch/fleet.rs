@@ -191,6 +191,13 @@ impl Fleet {
         self.slots.get_mut(slot as usize)?.as_mut()
     }
 
+    /// Makes room for so many more at once: what grows bit by bit leaves as much behind as it holds in the end.
+    pub fn reserve(&mut self, more: usize) {
+        let more = more.saturating_sub(self.free.len());
+        self.slots.reserve(more);
+        self.by_id.reserve(more, hash_of(&self.slots, &self.hash));
+    }
+
     pub fn insert(&mut self, watched: Watched) -> Slot {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -200,11 +207,7 @@ impl Fleet {
         self.outstanding += usize::from(watched.is_outstanding());
         let hash = self.hash.hash_one(&watched.id);
         self.slots[slot as usize] = Some(watched);
-        let hash_of = |slot: &Slot| {
-            let watched = self.slots[*slot as usize].as_ref().expect("a slot that is found by an id holds it");
-            self.hash.hash_one(&watched.id)
-        };
-        self.by_id.insert_unique(hash, slot, hash_of);
+        self.by_id.insert_unique(hash, slot, hash_of(&self.slots, &self.hash));
         slot
     }
 
@@ -282,6 +285,13 @@ impl Fleet {
             return Some(slot);
         }
         fallback.filter(|_| !others)
+    }
+}
+
+fn hash_of(slots: &[Option<Watched>], hash: &RandomState) -> impl Fn(&Slot) -> u64 {
+    |slot| {
+        let watched = slots[*slot as usize].as_ref().expect("a slot that is found by an id holds it");
+        hash.hash_one(&watched.id)
     }
 }
 

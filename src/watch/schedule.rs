@@ -84,6 +84,13 @@ impl Schedule {
         self.timers.push(Reverse(Entry { due_ms, slot, version, interval_ms }));
     }
 
+    /// Makes room for so many more at once.
+    pub fn reserve(&mut self, more: usize) {
+        self.timers.reserve(more);
+        self.current.reserve(more);
+        self.due_ms.reserve(more);
+    }
+
     /// `slot` is due now, if it was not already, and goes before those who have patience.
     pub fn hasten(&mut self, slot: Slot, now: Duration) {
         let now = self.due(slot).map_or(now, |due| due.min(now));

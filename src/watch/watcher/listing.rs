@@ -67,6 +67,9 @@ impl Watcher {
         if !forgiven.is_empty() {
             self.write(vec![Write::Resume { ids: forgiven }]);
         }
+        let fresh = entries.len().saturating_sub(self.fleet.iter().count());
+        self.fleet.reserve(fresh);
+        self.schedule.reserve(fresh);
         for entry in entries {
             let label: Option<Arc<str>> = entry.label.map(Arc::from);
             match self.fleet.slot_of(&entry.id) {
