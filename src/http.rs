@@ -42,6 +42,8 @@ pub enum SetupError {
     NoCertificate { path: PathBuf },
     #[error("ca_file {} holds a certificate that can't be used: {why}", path.display())]
     BadCertificate { path: PathBuf, why: String },
+    #[error("its URL can't be used: {0}")]
+    Url(String),
     #[error("TLS can't be set up: {0}")]
     Tls(String),
 }

@@ -1,6 +1,9 @@
 //! The API as a bench needs it: answers made beforehand, in which only the id and, for executions that move, statuses are written anew.
 
-use std::{collections::HashMap, fmt::Write as _};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write as _,
+};
 
 use crate::{
     process::now_us,
@@ -82,6 +85,11 @@ pub(crate) struct Api {
     moves: Option<Moves>,
     /// How often each execution that moves was read.
     read: HashMap<Vec<u8>, u64>,
+    /// Everybody who was asked for, the first one first: what a list shows.
+    there: Vec<Vec<u8>>,
+    asked: HashSet<Vec<u8>>,
+    /// Lists are refused, as by an API that has none: nothing but polls.
+    unlisted: bool,
     /// Nothing moves for now.
     still: bool,
     /// How the ids begin that somebody waits for.
@@ -123,6 +131,9 @@ impl Api {
             completed: completed.into(),
             moves,
             read: HashMap::new(),
+            there: vec![],
+            asked: HashSet::new(),
+            unlisted: false,
             still: false,
             awaited: vec![],
             numbers: Numbers::default(),
@@ -131,6 +142,10 @@ impl Api {
 
     fn counted(&mut self, id: &[u8]) {
         let awaited = !self.awaited.is_empty() && id.starts_with(&self.awaited);
+        if !self.asked.contains(id) {
+            self.asked.insert(id.to_vec());
+            self.there.push(id.to_vec());
+        }
         let (now, numbers) = (now_us(), &mut self.numbers);
         numbers.requests += 1;
         if numbers.first_us == 0 {
@@ -177,6 +192,45 @@ impl Api {
                 out[from + at..from + at + 7].copy_from_slice(WORDS[usize::from(turns % 2 == 1)]);
             }
         }
+    }
+
+    fn is_over(&self, id: &[u8]) -> bool {
+        let moves = self.moves.filter(|moves| moves.reads > 0);
+        moves.is_some_and(|moves| self.read.get(id) == Some(&moves.reads))
+    }
+
+    /// A page of the list, the latest first: whom it shows began so many milliseconds after all.
+    fn list(&self, body: &[u8], out: &mut Vec<u8>) {
+        let before = digits(after(body, b"\"cursor\":\"")).map_or(self.there.len(), |cursor| {
+            usize::try_from(cursor.saturating_sub(BEGAN_MS.unsigned_abs())).expect("a number of executions")
+        });
+        let size = digits(after(body, b"\"pageSize\":")).map_or(50, |size| usize::try_from(size).expect("a size"));
+        let from = before.saturating_sub(size);
+        let wanted = |over: bool| match after(body, b"\"status\":") {
+            b"" => true,
+            status => status.starts_with(b"\"running\"") && !over || status.starts_with(b"\"completed\"") && over,
+        };
+        let mut items = String::new();
+        for (nth, id) in self.there.iter().enumerate().take(before).skip(from).rev() {
+            let over = self.is_over(id);
+            if !wanted(over) {
+                continue;
+            }
+            let (comma, id) =
+                (if items.is_empty() { "" } else { "," }, std::str::from_utf8(id).expect("an id in ASCII"));
+            let status = if over { "completed" } else { "running" };
+            let began = BEGAN_MS.unsigned_abs() + nth as u64;
+            write!(
+                items,
+                r#"{comma}{{"executionId":"{id}","status":"{status}","startedAt":{began},"completedAt":null,"cancelledAt":null,"definitionId":"marketing-copy-approval","definitionVersion":1,"correlationId":"corr_campaign_42","failureReason":null,"steps":[]}}"#
+            )
+            .expect("a String takes every write");
+        }
+        let next = match from {
+            0 => "null".to_owned(),
+            from => format!("\"{}\"", BEGAN_MS.unsigned_abs() + from as u64),
+        };
+        wire::text(out, "200 OK", &format!(r#"{{"result":{{"items":[{items}],"nextCursor":{next}}}}}"#));
     }
 
     /// How often a step has changed when so many changes have been: they go round.
@@ -249,6 +303,15 @@ impl Service for Api {
                 (self.numbers.gap_us, self.numbers.awaited_us) = (0, 0);
                 wire::text(out, "200 OK", "");
             }
+            "/unlisted" => {
+                self.unlisted = true;
+                wire::text(out, "200 OK", "");
+            }
+            path if path.ends_with("/list") && self.unlisted => {
+                let refusal = r#"{"error":{"status":"NOT_FOUND","message":"there is no such method"}}"#;
+                wire::text(out, "404 Not Found", refusal);
+            }
+            path if path.ends_with("/list") => self.list(request.body, out),
             path => {
                 // Some put a space behind the colon.
                 let id = after(request.body, b"\"executionId\":").trim_ascii_start();
@@ -256,10 +319,7 @@ impl Service for Api {
                 let id = &id[..id.iter().position(|byte| *byte == b'"').expect("an id has an end")];
                 self.counted(id);
                 if path.ends_with("/getEvents") {
-                    let since = after(request.body, b"\"sinceSeq\":");
-                    let digits = since.iter().take_while(|byte| byte.is_ascii_digit());
-                    let since = digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
-                    self.events(id, since, out);
+                    self.events(id, digits(after(request.body, b"\"sinceSeq\":")).unwrap_or(0), out);
                 } else {
                     self.get(id, out);
                 }
@@ -272,4 +332,10 @@ impl Service for Api {
 fn after<'a>(body: &'a [u8], key: &[u8]) -> &'a [u8] {
     let at = body.windows(key.len()).position(|window| window == key);
     at.map_or(&[], |at| &body[at + key.len()..])
+}
+
+/// The number that a text begins with.
+fn digits(text: &[u8]) -> Option<u64> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(None, |number, digit| Some(number.unwrap_or(0) * 10 + u64::from(digit - b'0')))
 }

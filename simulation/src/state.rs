@@ -69,6 +69,7 @@ impl State {
                     replayed.map(|letter| (letter.sink.to_string(), letter.event_id.to_string())).collect(),
                 )
             }
+            Write::Label { .. } => Commit::Other("label"),
             Write::NotFoundSince { .. } => Commit::Other("not found since"),
             Write::Discovered { definition, ids } => Commit::Discovered {
                 definition: definition.to_string(),

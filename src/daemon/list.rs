@@ -41,7 +41,6 @@ pub(super) struct Lister {
     file: Option<WatchFile>,
     /// A look under way, with the file; on a thread of its own, since files can be slow.
     looking: Option<JoinHandle<(WatchFile, Look)>>,
-    from_file: Vec<Entry>,
     /// Lines that were warned about, so that an unchanged bad line is not told again with every edit.
     warned: HashSet<String>,
     /// The watch file could not be read, and that was told.
@@ -56,7 +55,6 @@ impl Lister {
             fixed: ids.iter().cloned().chain(configured).collect(),
             file: config.watch.file.as_ref().map(WatchFile::new),
             looking: None,
-            from_file: vec![],
             warned: HashSet::new(),
             vanished: false,
             stamps: None,
@@ -77,9 +75,9 @@ impl Lister {
             let (file, opened) = opened.expect("reading a file does not panic");
             self.file = Some(file);
             let list = opened.map_err(|error| Failure::Wiring(format!("watch.file: {path} can't be read: {error}")))?;
-            self.take(list);
+            return Ok(self.take(list));
         }
-        Ok(self.entries())
+        Ok(self.entries(vec![]))
     }
 
     /// Whether a last line without an end waits for another look.
@@ -104,10 +102,7 @@ impl Lister {
                 warn!("the watch file {path} can't be read; the last list stays in force: {}", plain::escape(&why));
                 None
             }
-            Look::Changed(list) => {
-                self.take(list);
-                Some(self.entries())
-            }
+            Look::Changed(list) => Some(self.take(list)),
         }
     }
 
@@ -125,8 +120,9 @@ impl Lister {
         Some(found.expect("looking at a file does not panic"))
     }
 
-    fn take(&mut self, list: List) {
-        let Some(file) = &self.file else { return };
+    /// Warns of the list's problems; gives everything that is listed with it.
+    fn take(&mut self, list: List) -> Vec<Entry> {
+        let Some(file) = &self.file else { return self.entries(list.entries) };
         let warnings: HashSet<String> = list.problems.iter().map(|problem| file.describe(problem)).collect();
         let mut fresh: Vec<&String> = warnings.difference(&self.warned).collect();
         fresh.sort();
@@ -138,7 +134,7 @@ impl Lister {
             warn!("{} more lines of {} are skipped", fresh.len() - 20, file.path().display());
         }
         self.warned = warnings;
-        self.from_file = list.entries;
+        self.entries(list.entries)
     }
 
     /// Other sources from now on (a reload); the watch file's last list stays until the new one is read.
@@ -155,13 +151,22 @@ impl Lister {
     }
 
     /// Everything listed; the first of two equal IDs counts.
-    fn entries(&self) -> Vec<Entry> {
+    fn entries(&self, from_file: Vec<Entry>) -> Vec<Entry> {
+        if self.fixed.is_empty() {
+            // Which the file's own reading has seen to; a fleet of a million is not copied for it.
+            return from_file;
+        }
         let mut seen = HashSet::new();
-        self.fixed.iter().chain(&self.from_file).filter(|entry| seen.insert(&entry.id)).cloned().collect()
+        self.fixed.iter().cloned().chain(from_file).filter(|entry| seen.insert(entry.id.clone())).collect()
     }
 
-    pub(super) fn listed(&self) -> HashSet<ExecutionId> {
-        self.fixed.iter().chain(&self.from_file).map(|entry| entry.id.clone()).collect()
+    /// Everything listed; `None` while the watch file is being looked at. Read anew from the file's last text: nobody keeps the list.
+    pub(super) fn listed(&self) -> Option<HashSet<ExecutionId>> {
+        if self.looking.is_some() {
+            return None;
+        }
+        let from_file = self.file.as_ref().map(WatchFile::list).unwrap_or_default();
+        Some(self.fixed.iter().cloned().chain(from_file.entries).map(|entry| entry.id).collect())
     }
 
     /// Whether a file that holds a credential is another one than at the last look.

@@ -409,7 +409,8 @@ impl Daemon {
         let now = self.clock.now();
         let retention = i64::try_from(self.order.loaded.config.state.retention.as_millis()).unwrap_or(i64::MAX);
         let before = Time::from_millis(now.as_millis().saturating_sub(retention)).unwrap_or(Time::EPOCH);
-        let listed = self.lister.listed();
+        // Looked for again at the next tick, with a list.
+        let Some(listed) = self.lister.listed() else { return };
         let pruned = timeout(LIFE_SIGN, self.store.read(move |store| store.prune(before, &listed))).await;
         if let Ok(Err(error)) = &pruned {
             debug!("nothing was pruned: {error}");

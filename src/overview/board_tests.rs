@@ -44,6 +44,7 @@ fn execution(id: &str, standing: Standing, seconds: u64, steps: &[(&str, StepSta
         observed_at: Some(at(seconds)),
         not_found_since: None,
         discovered: None,
+        label: None,
     };
     let of = RememberedExecution {
         status: ExecutionStatus::Running,
@@ -57,7 +58,7 @@ fn execution(id: &str, standing: Standing, seconds: u64, steps: &[(&str, StepSta
         told_at: at(seconds),
     };
     let memory = Memory { execution: Some(of), steps: steps.iter().map(step).collect(), ..Memory::default() };
-    Remembered { known, label: None, memory, undelivered: 0 }
+    Remembered { known, memory, undelivered: 0 }
 }
 
 /// A daemon with these in trouble, by name, and so many more.

@@ -85,7 +85,7 @@ impl<'a> Execution<'a> {
         let outcome = matches!(of.known.standing, Standing::Ended(_)).then(|| of.known.standing.as_str());
         Self {
             execution_id: &of.known.id,
-            label: of.label.as_deref(),
+            label: of.known.label.as_deref(),
             standing: of.known.standing,
             status: execution.map(|execution| execution.status.as_str()).or(outcome),
             definition_id: execution.and_then(|execution| execution.definition_id.as_deref()),

@@ -89,8 +89,9 @@ fn unread(id: &ExecutionId) -> Remembered {
         observed_at: None,
         not_found_since: None,
         discovered: None,
+        label: None,
     };
-    Remembered { known, label: None, memory: Memory::default(), undelivered: 0 }
+    Remembered { known, memory: Memory::default(), undelivered: 0 }
 }
 
 #[cfg(test)]

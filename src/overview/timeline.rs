@@ -215,7 +215,7 @@ impl Timeline {
         let execution = remembered.memory.execution.as_ref();
         Self {
             execution_id: remembered.known.id.clone(),
-            label: remembered.label.clone(),
+            label: remembered.known.label.clone(),
             definition_id: of(|event| event.data.definition_id.as_ref()),
             definition_version: events.iter().rev().find_map(|event| event.data.definition_version),
             status: events.iter().rev().find_map(|event| Some(event.data.execution.as_ref()?.status.clone())),

@@ -28,7 +28,11 @@ const GROUP: usize = 256;
 /// error. A locked state costs seconds a try, and a group can hold hundreds.
 const FAILURES: usize = 3;
 
-/// A way to the store, cheap to clone. Calls are answered in the order they were made.
+/// So many reads at most are answered while a group is gathered: whoever asks all the time must not keep it from being written.
+const READS: usize = 256;
+
+/// A way to the store, cheap to clone. Writes are carried out in the order they were asked for. A read sees at least what was durable
+/// when it was asked; it doesn't wait for writes that nobody has been told of yet.
 ///
 /// A call whose future is dropped after it was taken is carried out all the same.
 #[derive(Clone)]
@@ -46,11 +50,27 @@ enum Way {
     Thread(mpsc::Sender<Job>),
 }
 
+/// Why writes were not carried out, and they themselves: a copy for another try would cost every write that needs none.
+#[derive(Debug)]
+pub(super) struct Unwritten {
+    pub(super) error: StoreError,
+    pub(super) writes: Vec<Write>,
+}
+
+impl Unwritten {
+    /// The thread is gone, and they with it.
+    fn lost() -> Self {
+        Self { error: StoreError::Closed, writes: vec![] }
+    }
+}
+
+type Answer = oneshot::Sender<Result<(), Unwritten>>;
+
 /// What is asked, with the way to answer it inside.
 type Question = Box<dyn FnOnce(&mut dyn Store) + Send>;
 
 enum Job {
-    Write { writes: Vec<Write>, answer: oneshot::Sender<Result<(), StoreError>> },
+    Write { writes: Vec<Write>, answer: Answer },
     Read(Question),
 }
 
@@ -100,18 +120,25 @@ impl Handle {
 
     /// Applies `writes` durably, together with whatever else waits, in one transaction.
     pub async fn write(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        self.try_write(writes).await.map_err(|unwritten| unwritten.error)
+    }
+
+    /// The same; hands back what could not be written.
+    pub(super) async fn try_write(&self, writes: Vec<Write>) -> Result<(), Unwritten> {
         match &self.way {
             Way::Inline(store) => {
                 // A poisoned lock is a store whose last caller panicked half-way: the same as a thread that is gone.
-                let mut store = store.lock().map_err(|_| StoreError::Closed)?;
-                store.apply(&writes)?;
+                let Ok(mut store) = store.lock() else { return Err(Unwritten::lost()) };
+                if let Err(error) = store.apply(&writes) {
+                    return Err(Unwritten { error, writes });
+                }
                 self.committed.tell(&writes);
                 Ok(())
             }
             Way::Thread(jobs) => {
                 let (answer, answered) = oneshot::channel();
-                jobs.send(Job::Write { writes, answer }).await.map_err(|_| StoreError::Closed)?;
-                answered.await.map_err(|_| StoreError::Closed)?
+                jobs.send(Job::Write { writes, answer }).await.map_err(|_| Unwritten::lost())?;
+                answered.await.unwrap_or_else(|_| Err(Unwritten::lost()))
             }
         }
     }
@@ -147,63 +174,55 @@ struct Worker {
     committed: Committed,
 }
 
-type Answer = oneshot::Sender<Result<(), StoreError>>;
-
 impl Worker {
     fn run(mut self, mut queue: mpsc::Receiver<Job>) {
-        // A job that was taken while a group was gathered, and doesn't belong to it.
-        let mut held = None;
-        while let Some(job) = held.take().or_else(|| queue.blocking_recv()) {
+        while let Some(job) = queue.blocking_recv() {
             match job {
                 Job::Read(ask) => ask(self.store.as_mut()),
                 Job::Write { writes, answer } => {
                     let mut group = vec![(writes.len(), answer)];
                     let mut all = writes;
-                    while group.len() < GROUP {
+                    let mut reads = 0;
+                    while group.len() < GROUP && reads < READS {
                         match queue.try_recv() {
                             Ok(Job::Write { writes, answer }) => {
                                 group.push((writes.len(), answer));
                                 all.extend(writes);
                             }
-                            Ok(read @ Job::Read(_)) => {
-                                held = Some(read);
-                                break;
+                            // A read that ended the group would cost whoever waits in it an fsync.
+                            Ok(Job::Read(ask)) => {
+                                reads += 1;
+                                ask(self.store.as_mut());
                             }
                             Err(_) => break,
                         }
                     }
-                    self.write(&all, group);
+                    self.write(all, group);
                 }
             }
         }
     }
 
-    fn write(&mut self, all: &[Write], group: Vec<(usize, Answer)>) {
-        let result = self.apply(all);
-        match result {
-            // One write that can't be stored must not take the others with it.
-            Err(error) if error.is_passing() && group.len() > 1 => self.write_apart(all, group),
-            result => {
-                for (_, answer) in group {
-                    // A caller that is gone doesn't need to know.
-                    let _ = answer.send(result.clone());
-                }
-            }
-        }
-    }
-
-    fn write_apart(&mut self, all: &[Write], group: Vec<(usize, Answer)>) {
-        let mut rest = all;
+    fn write(&mut self, all: Vec<Write>, group: Vec<(usize, Answer)>) {
+        let result = self.apply(&all);
+        let alone = group.len() == 1;
+        let mut rest = all.into_iter();
         let mut failures = 0;
-        let mut last = Ok(());
+        let mut last = result.clone();
         for (count, answer) in group {
-            let (own, others) = rest.split_at(count);
-            rest = others;
-            if failures < FAILURES {
-                last = self.apply(own);
-                failures = if last.is_err() { failures + 1 } else { 0 };
-            }
-            let _ = answer.send(last.clone());
+            // A caller that is gone doesn't need to know.
+            let _ = answer.send(match &result {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    let writes: Vec<Write> = rest.by_ref().take(count).collect();
+                    // One write that can't be stored must not take the others with it.
+                    if error.is_passing() && !alone && failures < FAILURES {
+                        last = self.apply(&writes);
+                        failures = if last.is_err() { failures + 1 } else { 0 };
+                    }
+                    last.clone().map_err(|error| Unwritten { error, writes })
+                }
+            });
         }
     }
 

@@ -114,6 +114,8 @@ pub struct Known {
     pub not_found_since: Option<Time>,
     /// The definition whose list showed it first; `None` where it has only been named.
     pub discovered: Option<Box<str>>,
+    /// What the watch file called it when that was last told.
+    pub label: Option<Box<str>>,
 }
 
 /// One change to the state. Several are applied in one transaction.
@@ -121,6 +123,11 @@ pub struct Known {
 pub enum Write {
     /// A read that changed what is remembered, with what it made to tell.
     Observed(Box<Observation>),
+    /// What the watch file calls an execution by now; nothing to do where the state doesn't know it yet.
+    Label {
+        id: ExecutionId,
+        label: Option<Box<str>>,
+    },
     /// The first NOT_FOUND of an ID (`Some`), or the read that ended the run of them (`None`).
     NotFoundSince {
         id: ExecutionId,
@@ -372,7 +379,6 @@ pub struct Stopped {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remembered {
     pub known: Known,
-    pub label: Option<Box<str>>,
     pub memory: Memory,
     /// Events that some sink has not taken yet.
     pub undelivered: u64,

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use super::{Handle, Store, StoreError, Write};
+use super::{Handle, Store, StoreError, Write, handle::Unwritten};
 use crate::pace::Pace;
 
 /// The same failure is said so often at most, whoever meets it.
@@ -20,12 +20,15 @@ pub(super) struct Complaints(Arc<Mutex<Option<Instant>>>);
 impl Handle {
     /// Writes durably, however long it takes: tries again while the store fails in passing. Only a store that is lost is an error, or
     /// one that outlasts the patience of [`Handle::impatient`].
-    pub async fn persist(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+    pub async fn persist(&self, mut writes: Vec<Write>) -> Result<(), StoreError> {
         let mut patience = self.patience();
         loop {
-            match self.write(writes.clone()).await {
-                Err(error) if error.is_passing() && !patience.is_over() => patience.wait(&error).await,
-                result => return patience.end(result),
+            match self.try_write(writes).await {
+                Err(Unwritten { error, writes: back }) if error.is_passing() && !patience.is_over() => {
+                    writes = back;
+                    patience.wait(&error).await;
+                }
+                result => return patience.end(result.map_err(|unwritten| unwritten.error)),
             }
         }
     }

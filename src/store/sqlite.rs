@@ -99,6 +99,7 @@ impl Store for SqliteStore {
             for write in writes {
                 match write {
                     Write::Observed(observation) => executions::observe(transaction, observation)?,
+                    Write::Label { id, label } => executions::label(transaction, id, label.as_deref())?,
                     Write::NotFoundSince { id, since } => executions::not_found_since(transaction, id, *since)?,
                     Write::Resume { ids } => executions::resume(transaction, ids)?,
                     Write::Discovered { definition, ids } => executions::discovered(transaction, definition, ids)?,

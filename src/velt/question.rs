@@ -49,6 +49,11 @@ impl Endpoint {
             Self::List => "list",
         }
     }
+
+    /// Where it is asked, below `api.url`.
+    pub fn path(self) -> String {
+        format!("/v2/workflow/executions/{}", self.as_str())
+    }
 }
 
 impl Question {
@@ -58,11 +63,6 @@ impl Question {
             Self::Events { .. } => Endpoint::GetEvents,
             Self::List(_) => Endpoint::List,
         }
-    }
-
-    /// Where it is sent, below `api.url`.
-    pub fn path(&self) -> String {
-        format!("/v2/workflow/executions/{}", self.endpoint().as_str())
     }
 
     /// The request's body.
@@ -128,7 +128,7 @@ mod tests {
                 r#"{"data":{"definitionId":"marketing \"copy\"","status":"running","cursor":"1777374504364","pageSize":500}}"#,
             ),
         ] {
-            assert_eq!((&*question.path(), &*question.body()), (path, body));
+            assert_eq!((&*question.endpoint().path(), &*question.body()), (path, body));
         }
     }
 }

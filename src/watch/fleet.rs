@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{attention::Look, schedule::Slot, sweep::Shown};
 use crate::{
     clock::Time,
-    store::{Abandoned, Fingerprint, Outcome, Standing},
+    store::{Abandoned, Fingerprint, Outcome, Standing, Write},
     velt::model::ExecutionId,
 };
 
@@ -108,6 +108,11 @@ impl Watched {
 
     pub fn standing(&self) -> Standing {
         self.standing
+    }
+
+    /// Tells the state what it is called now.
+    pub fn relabel(&self) -> Write {
+        Write::Label { id: self.id.clone(), label: self.label.as_deref().map(Into::into) }
     }
 
     /// To be read, now or later; in one pass only what has not had its turn.

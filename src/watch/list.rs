@@ -135,8 +135,13 @@ impl WatchFile {
     pub fn open(&mut self) -> io::Result<List> {
         match self.try_look()? {
             Some(list) => Ok(list),
-            None => Ok(parse(self.settled())),
+            None => Ok(self.list()),
         }
+    }
+
+    /// What the last look found.
+    pub fn list(&self) -> List {
+        parse(self.settled())
     }
 
     /// Whether an unterminated last line still waits for a second look.

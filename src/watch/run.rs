@@ -174,7 +174,7 @@ pub async fn run(
             if let Some(ending) = task.watcher.ending() {
                 return Ok(Ended { ending, report: task.report() });
             }
-            started.send_replace(true);
+            started.send_if_modified(|started| !std::mem::replace(started, true));
         }
         let wake_at = wake.map(|at| task.world.clock.instant(at));
         let happened = tokio::select! {
@@ -188,11 +188,20 @@ pub async fn run(
             // Everything that was told so far is under way or durable: nothing new begins.
             Happened::Stop | Happened::Told(None) => stopping = true,
             Happened::Told(Some(command)) => task.told(command),
-            Happened::Done(Ok(done)) => task.done(done?),
-            Happened::Done(Err(panic)) => return Err(Lost::Panic(panic.to_string())),
+            Happened::Done(done) => {
+                task.done(finished(done)?);
+                // What else is done by now is told before anything is decided: a turn of the loop for each would cost more than a poll.
+                while let Some(done) = task.under_way.try_join_next() {
+                    task.done(finished(done)?);
+                }
+            }
             Happened::Time => {}
         }
     }
+}
+
+fn finished(done: Result<Result<Done, StoreError>, tokio::task::JoinError>) -> Result<Done, Lost> {
+    done.map_err(|panic| Lost::Panic(panic.to_string()))?.map_err(Lost::Store)
 }
 
 /// The note that tells whether credentials and API are those of the last run.
@@ -322,9 +331,10 @@ impl Task {
             actions.extend(self.watcher.take_actions());
         }
         for action in actions {
-            let store = self.world.store.clone();
-            let routes = Arc::clone(&self.world.routes);
-            let attention = Arc::clone(self.watcher.attention());
+            // Only for who needs them: a poll, which is nearly all there is, does not.
+            let store = || self.world.store.clone();
+            let routes = || Arc::clone(&self.world.routes);
+            let attention = || Arc::clone(self.watcher.attention());
             match action {
                 Action::ReadCredentials => {}
                 Action::Fetch { mut sent, id } => {
@@ -351,12 +361,14 @@ impl Task {
                     });
                 }
                 Action::Discover { ticket, definition, ids } => {
+                    let store = store();
                     self.under_way.spawn(async move {
                         let registered = register::register(&definition, ids, &store).await?;
                         Ok(Done::Discovered(ticket, definition, registered))
                     });
                 }
                 Action::Observe { sent, subject, answer, fingerprint, read_on } => {
+                    let (attention, routes, store) = (attention(), routes(), store());
                     self.under_way.spawn(async move {
                         let observed =
                             observe::observe(&subject, &answer, fingerprint, read_on, &attention, &routes, &store)
@@ -373,24 +385,28 @@ impl Task {
                     });
                 }
                 Action::Commit { sent, subject, unread, stream } => {
+                    let (attention, routes, store) = (attention(), routes(), store());
                     self.under_way.spawn(async move {
                         let observed = observe::commit(&subject, *unread, stream, &attention, &routes, &store).await?;
                         Ok(Done::Observed(sent, subject, observed))
                     });
                 }
                 Action::Look { sent, subject, fingerprint } => {
+                    let (attention, routes, store) = (attention(), routes(), store());
                     self.under_way.spawn(async move {
                         let observed = observe::look(&subject, fingerprint, &attention, &routes, &store).await?;
                         Ok(Done::Observed(sent, subject, observed))
                     });
                 }
                 Action::Abandon { subject, why } => {
+                    let (routes, store) = (routes(), store());
                     self.under_way.spawn(async move {
                         observe::abandon(&subject, why, &routes, &store).await?;
                         Ok(Done::GivenUp(subject.slot, why))
                     });
                 }
                 Action::Write { writes } => {
+                    let store = store();
                     self.under_way.spawn(async move {
                         store.persist(writes).await?;
                         Ok(Done::Written)
@@ -473,6 +489,7 @@ impl Task {
             if !forgiven.is_empty() {
                 writes.push(Write::Resume { ids: forgiven });
             }
+            writes.extend(relabelled(&roster, &entries));
             if !writes.is_empty() {
                 store.persist(writes).await?;
             }
@@ -510,6 +527,14 @@ impl Task {
             Ok(Done::Resumed(resumed.collect()))
         });
     }
+}
+
+/// The names that the state does not know yet of executions that it knows.
+fn relabelled(roster: &[Known], entries: &[Entry]) -> Vec<Write> {
+    let named: HashMap<&ExecutionId, &Known> = roster.iter().map(|known| (&known.id, known)).collect();
+    let changed = |entry: &&Entry| named.get(&entry.id).is_some_and(|known| known.label != entry.label);
+    let label = |entry: &Entry| Write::Label { id: entry.id.clone(), label: entry.label.clone() };
+    entries.iter().filter(changed).map(label).collect()
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ use crate::{
 
 #[path = "run_attention_tests.rs"]
 mod attention;
+#[path = "run_label_tests.rs"]
+mod labels;
 #[path = "run_once_tests.rs"]
 mod once;
 #[path = "run_sweep_tests.rs"]

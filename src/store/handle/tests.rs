@@ -177,9 +177,17 @@ async fn what_waits_is_committed_together() {
 }
 
 #[tokio::test]
-async fn a_read_keeps_its_place_between_writes() {
+async fn a_read_parts_no_group() {
     let (applied, answers) = while_it_is_busy(&["a", "b", "read", "c"]).await;
-    assert_eq!(applied, [vec!["a", "b"], vec!["c"]]);
+    assert_eq!(applied, [["a", "b", "c"]]);
+    assert!(answers.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn reads_without_end_keep_no_write_waiting() {
+    let calls = [&["a"], &["read"; READS + 1][..], &["b"]].concat();
+    let (applied, answers) = while_it_is_busy(&calls).await;
+    assert_eq!(applied, [["a"], ["b"]]);
     assert!(answers.iter().all(Result::is_ok));
 }
 
@@ -208,7 +216,7 @@ async fn what_will_not_pass_is_not_tried_again() {
 
 #[tokio::test]
 async fn a_panic_answers_everybody() {
-    let (_, answers) = while_it_is_busy(&["read", "fail on purpose", "read", "b"]).await;
+    let (_, answers) = while_it_is_busy(&["read", "fail on purpose", "b"]).await;
     assert!(answers[0].is_ok());
     for answer in &answers[1..] {
         assert!(matches!(answer, Err(StoreError::Closed)), "{answer:?}");

@@ -69,6 +69,13 @@ fn remember(transaction: &Connection, execution: i64, memory: &Memory) -> Result
     Ok(())
 }
 
+pub(super) fn label(transaction: &Connection, id: &ExecutionId, label: Option<&str>) -> Result<()> {
+    transaction
+        .prepare_cached("UPDATE executions SET label = ?2 WHERE execution_id = ?1")?
+        .execute(params![id, label])?;
+    Ok(())
+}
+
 pub(super) fn not_found_since(transaction: &Connection, id: &ExecutionId, since: Option<Time>) -> Result<()> {
     if since.is_some() {
         transaction
@@ -101,13 +108,14 @@ fn known(row: &Row<'_>) -> Result<Known> {
         observed_at: row.get(3)?,
         not_found_since: row.get(4)?,
         discovered: row.get::<_, Option<String>>(5)?.map(String::into_boxed_str),
+        label: row.get(6)?,
     })
 }
 
 pub(super) fn roster(connection: &Connection) -> Result<Vec<Known>> {
     connection
         .prepare_cached(
-            "SELECT execution_id, standing, fingerprint, observed_at, not_found_since, discovered FROM executions ORDER BY id",
+            "SELECT execution_id, standing, fingerprint, observed_at, not_found_since, discovered, label FROM executions ORDER BY id",
         )?
         .query_map([], known)?
         .collect()
@@ -116,7 +124,7 @@ pub(super) fn roster(connection: &Connection) -> Result<Vec<Known>> {
 /// Of these, what is known.
 pub(super) fn some(connection: &Connection, ids: &[ExecutionId]) -> Result<Vec<Known>> {
     let mut one = connection.prepare_cached(
-        "SELECT execution_id, standing, fingerprint, observed_at, not_found_since, discovered
+        "SELECT execution_id, standing, fingerprint, observed_at, not_found_since, discovered, label
          FROM executions WHERE execution_id = ?1",
     )?;
     ids.iter().filter_map(|id| one.query_row([id], known).optional().transpose()).collect()
@@ -152,7 +160,6 @@ const REMEMBERED: &str =
 fn remembered_row(row: &Row<'_>) -> Result<Remembered> {
     Ok(Remembered {
         known: known(row)?,
-        label: row.get(6)?,
         memory: row.get::<_, Option<Memory>>(7)?.unwrap_or_default(),
         undelivered: row.get::<_, i64>(8)?.unsigned_abs(),
     })

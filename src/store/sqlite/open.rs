@@ -161,6 +161,10 @@ impl SqliteStore {
         lock: Option<File>,
     ) -> Result<Self, StoreError> {
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        // Our statements have one good plan each, whatever they are asked with. Without this, SQLite compiles a prepared one anew for other
+        // values, which is most of what asking for a row costs.
+        let plans = DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG;
+        connection.set_db_config(plans, true).map_err(|error| opening(&path, &error))?;
         let data_version = super::data_version(&connection).map_err(|error| opening(&path, &error))?;
         Ok(Self { connection, path, file, _lock: lock, data_version, prune_cursor: Cursor::default() })
     }

@@ -57,6 +57,7 @@ impl Watcher {
             Observed::ReadOn(unread) => self.read_on(sent, subject, unread, now),
             Observed::Trouble(trouble) => self.failed(sent, &trouble, now),
             Observed::Same { fingerprint, look } => {
+                self.relabel(slot, subject.label.as_deref());
                 self.read(sent, now);
                 self.look_at(slot, look);
                 self.unchanged(slot, fingerprint, now);
@@ -81,6 +82,7 @@ impl Watcher {
                 self.again(slot, self.settings.poll.pace.initial(), now);
             }
             Observed::Changed { fingerprint, standing, pending, events, look } => {
+                self.relabel(slot, subject.label.as_deref());
                 self.read(sent, now);
                 let Some(watched) = self.fleet.get_mut(slot) else { return };
                 debug!(execution = %watched.id, events, "changed");

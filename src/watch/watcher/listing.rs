@@ -35,10 +35,12 @@ impl Watcher {
         };
         let (found, gone): (Vec<Slot>, Vec<Slot>) =
             gone.into_iter().partition(|slot| self.fleet.get(*slot).is_some_and(|watched| self.is_found(watched)));
+        let mut labels = vec![];
         for slot in found {
             let Some(watched) = self.fleet.get_mut(slot) else { continue };
-            if std::mem::replace(&mut watched.named, false) {
-                watched.label = None;
+            watched.named = false;
+            if watched.label.take().is_some() {
+                labels.push(watched.relabel());
             }
             if !watched.busy {
                 self.leave_if_over(slot);
@@ -70,7 +72,10 @@ impl Watcher {
             match self.fleet.slot_of(&entry.id) {
                 Some(slot) => {
                     let Some(watched) = self.fleet.get_mut(slot) else { continue };
-                    watched.label = label;
+                    if watched.label != label {
+                        watched.label = label;
+                        labels.push(watched.relabel());
+                    }
                     watched.named = true;
                     if !std::mem::replace(&mut watched.listed, true) && !watched.busy {
                         self.schedule_now(slot, now);
@@ -82,6 +87,18 @@ impl Watcher {
                 }
             }
         }
+        if !labels.is_empty() {
+            self.write(labels);
+        }
+    }
+
+    /// What was committed just now may carry the name from before the last list.
+    pub(super) fn relabel(&mut self, slot: Slot, committed: Option<&str>) {
+        let Some(watched) = self.fleet.get(slot).filter(|watched| watched.label.as_deref() != committed) else {
+            return;
+        };
+        let label = watched.relabel();
+        self.write(vec![label]);
     }
 
     pub(super) fn insert(&mut self, id: ExecutionId, label: Option<Arc<str>>, known: Option<&Known>, now: Now) -> Slot {

@@ -361,3 +361,25 @@ fn further_steps_are_done_once_and_together() {
     drop(connection);
     place.assert_refused("a newer velt-watch wrote it");
 }
+
+#[test]
+fn a_prepared_statement_is_compiled_once_whatever_it_is_asked_with() {
+    let mut store = store();
+    let ids = ["e1", "e2", "e3"];
+    store.apply(&ids.map(|id| observed(id, Standing::Watching, 10, 1..2, &["sink"]))).unwrap();
+    let mut recall = store
+        .connection
+        .prepare("SELECT memory FROM executions x JOIN memories m ON m.execution = x.id WHERE x.execution_id = ?1")
+        .unwrap();
+    let mut head = store
+        .connection
+        .prepare("SELECT id FROM deliveries WHERE execution = ?1 AND sink = 1 ORDER BY id LIMIT 1")
+        .unwrap();
+    for (execution, id) in (1_i64..).zip(ids) {
+        assert!(recall.exists([id]).unwrap(), "{id}");
+        assert!(head.exists([execution]).unwrap(), "{id}");
+    }
+    for statement in [recall, head] {
+        assert_eq!(statement.get_status(rusqlite::StatementStatus::RePrepare), 0);
+    }
+}
