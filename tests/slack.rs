@@ -6,7 +6,7 @@ mod support;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::Value;
-use support::{Folder, PATIENCE, Program, STDOUT, webhook_with};
+use support::{Folder, PATIENCE, Program, STDOUT, undisturbed, webhook_with};
 use velt_sim::{
     Receiver, Settings, Sim, View,
     receiver::{Answer, Received},
@@ -44,7 +44,9 @@ fn a_kill_while_a_message_hangs_repeats_it_byte_for_byte_and_what_came_later_fol
     let receiver = Receiver::start().unwrap();
     receiver.answer_next([Answer::hang()]);
     let folder = Folder::new();
-    let config = folder.config(&slack("channel", &receiver.url("/"), "initial = true\nrate_limit = inf"));
+    // However long it takes to look at what is pending meanwhile.
+    let more = "initial = true\nrate_limit = inf\ntimeout = \"10m\"";
+    let config = folder.config(&slack("channel", &receiver.url("/"), more));
     let start = || Program::new(&folder, &sim).config(&config).state(folder.state()).arg("exec_1").start();
 
     let mut first = start();
@@ -91,6 +93,11 @@ fn a_kill_while_a_message_hangs_repeats_it_byte_for_byte_and_what_came_later_fol
 
 #[test]
 fn messages_to_one_url_keep_a_second_apart_and_carry_one_execution_each() {
+    // Measured by when they are noticed here, which a machine that stands still makes a matter of chance.
+    undisturbed(messages_keep_a_second_apart);
+}
+
+fn messages_keep_a_second_apart() {
     let sim = Sim::start(Settings::default()).unwrap();
     for id in ["exec_1", "exec_2"] {
         sim.put(View::new(id).step("s1", "legal", "human", "waiting").step("s2", "brand", "human", "waiting"));
@@ -125,6 +132,10 @@ fn messages_to_one_url_keep_a_second_apart_and_carry_one_execution_each() {
 
 #[test]
 fn what_slack_refuses_for_its_blocks_comes_as_plain_text_and_what_it_refuses_for_good_is_kept() {
+    undisturbed(plain_text_and_dead_letters);
+}
+
+fn plain_text_and_dead_letters() {
     let sim = Sim::start(Settings::default()).unwrap();
     sim.put(View::new("exec_1").step("s1", "<!channel> @here", "human", "waiting").status("completed"));
     let receiver = Receiver::start().unwrap();

@@ -5,6 +5,7 @@ mod os;
 mod support;
 
 use std::{
+    cell::RefCell,
     collections::{HashMap, HashSet},
     fs,
     sync::Arc,
@@ -12,7 +13,9 @@ use std::{
 };
 
 use os::{descriptors, limit_descriptors, memory_kib, processor_time};
-use support::{Event, Folder, PATIENCE, Program, Running, STDOUT, by_execution, check_whole, webhook, webhook_with};
+use support::{
+    Event, Folder, PATIENCE, Program, Running, STDOUT, Stopwatch, by_execution, check_whole, webhook, webhook_with,
+};
 use velt_sim::{Fault, Logged, Receiver, Settings, Sim, View, receiver::Received};
 
 fn still() -> Sim {
@@ -66,8 +69,8 @@ fn without_descriptors_it_says_so_waits_and_recovers() {
         assert!(running.stderr.next(Duration::from_millis(100)).is_none_or(|line| !line.contains("panicked")));
         assert!(running.is_running(), "{}", running.said());
     }
-    let busy = processor_time(&running).saturating_sub(from);
-    assert!(busy < Duration::from_millis(700), "a hot loop: {busy:?} on the processor in 2 s\n{}", running.said());
+    let (busy, took) = (processor_time(&running).saturating_sub(from), since.elapsed());
+    assert!(busy < took / 3, "a hot loop: {busy:?} on the processor in {took:?}\n{}", running.said());
     assert_eq!(sim.request_count(), requests, "a request without a descriptor");
     assert!(running.stderr.all().len() < 20, "said again and again\n{}", running.said());
 
@@ -159,7 +162,7 @@ fn a_reader_who_does_not_read_does_not_hold_up_a_stop_and_the_next_run_prints_th
     let running = program(&folder, &sim).unread().start();
     receiver.wait_for_blocking(2 * FLEET, PATIENCE).unwrap();
     turn(&sim, &receiver, &ids, "running", &running);
-    let asked = Instant::now();
+    let asked = Stopwatch::start();
     let mut lines = running.stop().expect(0).stdout;
     // The grace, and what it takes to write down what was settled.
     assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
@@ -173,9 +176,14 @@ fn a_reader_who_does_not_read_does_not_hold_up_a_stop_and_the_next_run_prints_th
         sim.put(wordy(id, "completed"));
     }
     let running = program(&folder, &sim).start();
-    // Every line that was not read to its end, and the news.
-    let rest = 3 * FLEET - lines.len() + 2 * FLEET;
-    assert!(running.stdout.wait_for(rest, PATIENCE), "{}", running.said());
+    // Every line that was not read to its end, and the news. What was printed and not written down as such comes again.
+    let ended = RefCell::new(HashSet::new());
+    let news = |line: &str| {
+        let event = Event::parse(line);
+        ended.borrow_mut().extend(event.is_final().then(|| event.execution_id().to_owned()));
+        ended.borrow().len() == FLEET
+    };
+    assert!(running.stdout.find(news, PATIENCE).is_some(), "{}", running.said());
     receiver.wait_for_blocking(5 * FLEET, PATIENCE).unwrap_or_else(|error| panic!("{error}\n{}", running.said()));
     lines.extend(running.stop().expect(0).stdout);
     let mut first: Vec<Event> = vec![];

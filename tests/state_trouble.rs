@@ -9,12 +9,13 @@ use std::{
     fs,
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
 use os::SmallDisk;
 use rusqlite::Connection;
-use support::{Ended, Event, Folder, PATIENCE, Program, STDOUT, check_whole, webhook};
+use support::{Ended, Event, Folder, PATIENCE, Program, STDOUT, Stopwatch, check_whole, webhook};
 use velt_sim::{Logged, Receiver, Settings, Sim, View};
 
 fn still() -> Sim {
@@ -27,7 +28,7 @@ fn shown(id: &str, status: &str) -> View {
 }
 
 /// How often this execution was asked for.
-fn reads(log: &[std::sync::Arc<Logged>], id: &str) -> usize {
+fn reads(log: &[Arc<Logged>], id: &str) -> usize {
     log.iter().filter(|read| read.execution_id.as_deref() == Some(id)).count()
 }
 
@@ -61,15 +62,20 @@ fn a_full_disk_is_waited_out() {
         sim.put(shown(id, "running"));
     }
     running.logged("the state can't be written");
-    // The one that has no news is polled as before.
-    let polled = sim.wait_until_blocking(|log| reads(log, "exec_3") > 50, PATIENCE);
-    assert!(polled.is_ok(), "nothing is polled any more\n{}", running.said());
-    for id in &ids[..2] {
-        let showed = |read: &std::sync::Arc<Logged>| {
+    let showed = |log: &[Arc<Logged>], id: &str| {
+        let news = |read: &&Arc<Logged>| {
             read.seq > mark && read.execution_id.as_deref() == Some(id) && read.view() == sim.view(id)
         };
-        let after = sim.log().iter().filter(|read| showed(read)).count();
-        assert_eq!(after, 1, "{id} is asked again before what it showed is stored");
+        log.iter().filter(news).count()
+    };
+    let both = sim.wait_until_blocking(|log| ids[..2].iter().all(|id| showed(log, id) > 0), PATIENCE);
+    assert!(both.is_ok(), "the news is never read\n{}", running.said());
+    // The one that has no news is polled as before.
+    let before = reads(&sim.log(), "exec_3");
+    let polled = sim.wait_until_blocking(|log| reads(log, "exec_3") > before + 30, PATIENCE);
+    assert!(polled.is_ok(), "nothing is polled any more\n{}", running.said());
+    for id in &ids[..2] {
+        assert_eq!(showed(&sim.log(), id), 1, "{id} is asked again before what it showed is stored");
     }
     assert_eq!(receiver.received().len(), 6, "told before it was stored");
     assert!(running.is_running());
@@ -188,7 +194,7 @@ fn a_state_deleted_or_moved_under_a_running_daemon_ends_it() {
             (what, home, remove, running)
         })
         .collect();
-    let asked = Instant::now();
+    let asked = Stopwatch::start();
     for (_, home, remove, _) in &running {
         remove(home);
     }
@@ -399,7 +405,7 @@ fn damage_under_a_running_daemon_ends_it_without_a_panic_and_without_another_fil
 /// Waits until everybody has been read since now.
 fn sim_read_all(states: &States) {
     let from = states.sim.request_count();
-    let all = |log: &[std::sync::Arc<Logged>]| {
+    let all = |log: &[Arc<Logged>]| {
         let since: Vec<_> = log.iter().filter(|read| read.seq > from).cloned().collect();
         states.ids.iter().all(|id| reads(&since, id) > 0)
     };

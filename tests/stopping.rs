@@ -10,7 +10,7 @@ use std::{
 };
 
 use extra::{Bench, FAST, Run, SOON, is, story};
-use support::{Event, Signal, webhook};
+use support::{Event, Signal, Stopwatch, webhook};
 use velt_sim::{Fault, Receiver, View, receiver::Answer};
 
 const GRACE: &str = "[daemon]\nshutdown_grace = \"1s\"\n";
@@ -47,7 +47,7 @@ fn a_stop_is_bounded_with_everything_hanging_and_loses_nothing() {
         ["b", "c"].iter().all(|id| log.iter().any(|logged| is(logged, id) && logged.fault.is_some()))
     };
     bench.sim.wait_until_blocking(hangs, SOON).unwrap();
-    let asked = Instant::now();
+    let asked = Stopwatch::start();
     run.signal(Signal::TERM);
     let ended = run.wait(SOON).expect(0);
     assert!(asked.elapsed() < BUSY, "stopped after {:?}\n{}", asked.elapsed(), ended.log());
@@ -81,7 +81,7 @@ fn a_stopped_service_has_done_its_work_and_a_stopped_question_has_no_answer() {
         bench.config("", FAST, "[watch]\nexecutions = [\"a\"]");
         let run = bench.start(args);
         run.event_of("a", "step.running", SOON);
-        let asked = Instant::now();
+        let asked = Stopwatch::start();
         run.signal(signal);
         let ended = run.wait(SOON).expect(code);
         assert!(asked.elapsed() < BUSY, "{args:?}: {:?}\n{}", asked.elapsed(), ended.log());

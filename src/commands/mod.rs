@@ -30,7 +30,7 @@ use crate::{
     plain,
     route::SinkName,
     store::{Access, SqliteStore},
-    watch::list::{Entry, Look, WatchFile},
+    watch::list::{Entry, WatchFile},
 };
 
 /// Runs the subcommand of `cli`, if it has one.
@@ -168,16 +168,15 @@ struct WatchLines {
 
 fn watch_lines(path: &Path) -> Result<WatchLines, config::Problem> {
     let mut file = WatchFile::new(path);
-    let mut list = file.open().map_err(|error| config::Problem {
+    file.open().map_err(|error| config::Problem {
         place: None,
         key: "watch.file".into(),
         what: format!("{} can't be read: {error}", path.display()),
         hint: None,
     })?;
     // A last line without an end counts here: nobody is writing while somebody looks.
-    if let Look::Changed(settled) = file.look() {
-        list = settled;
-    }
+    file.look();
+    let list = file.list();
     let problems = list.problems.iter().map(|problem| file.describe(problem)).collect();
     Ok(WatchLines { entries: list.entries, problems })
 }

@@ -73,8 +73,11 @@ impl Lister {
                 || Failure::Wiring(format!("watch.file: {path} can't be read within {}", plain::duration(OPEN_WAIT)));
             let opened = timeout(OPEN_WAIT, opening).await.map_err(|_| late())?;
             let (file, opened) = opened.expect("reading a file does not panic");
+            opened.map_err(|error| Failure::Wiring(format!("watch.file: {path} can't be read: {error}")))?;
+            // It is here, and is no question of time any more: a million lines on a slow machine are none of a file system that hangs.
+            let parsing = spawn_blocking(move || (file.list(), file));
+            let (list, file) = parsing.await.expect("parsing a list does not panic");
             self.file = Some(file);
-            let list = opened.map_err(|error| Failure::Wiring(format!("watch.file: {path} can't be read: {error}")))?;
             return Ok(self.take(list));
         }
         Ok(self.entries(vec![]))

@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use super::*;
 use crate::live::line::Paint;
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(120);
 const SHOWN: &str = "\x1b[?25h";
 
 /// The side of the person who looks at it.
@@ -48,6 +48,15 @@ impl Pty {
 
     fn echoes(&self) -> bool {
         tcgetattr(&self.theirs).unwrap().local_modes.contains(LocalModes::ECHO)
+    }
+
+    /// Waits until what is typed is seen again: the settings are given back after what is written.
+    fn is_given_back(&self) {
+        let until = Instant::now() + PATIENCE;
+        while !self.echoes() {
+            assert!(Instant::now() < until, "what is typed is not seen");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Waits until `text` has been written.
@@ -116,7 +125,7 @@ fn the_last_way_to_it_that_is_gone_gives_it_back() {
     pty.sees("its second line");
     drop(terminal);
     pty.sees(SHOWN);
-    assert!(pty.echoes());
+    pty.is_given_back();
 }
 
 #[test]
@@ -124,7 +133,7 @@ fn a_panic_of_the_one_who_draws_costs_the_picture_and_no_event() {
     let (pty, terminal) = start(panics);
     terminal.show(Scene::default());
     pty.sees(SHOWN);
-    assert!(pty.echoes());
+    pty.is_given_back();
     for text in ["one", "two"] {
         assert_eq!(print(&terminal, text), Printed { whole: 1, error: None });
     }

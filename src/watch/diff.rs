@@ -3,8 +3,9 @@
 //! Pure: the memory of the last read and the new view in, the new memory and the events out. It invents nothing: each event is a
 //! status that the view shows and the memory does not.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
+use hashbrown::HashMap;
 use serde_json::value::RawValue;
 use tracing::debug;
 
@@ -214,16 +215,22 @@ fn apply(
     let mut placed: Vec<(Place, Change)> = vec![];
     for (shown, step) in view.steps.iter().enumerate() {
         let index = known.get(&*step.step_id).copied();
-        let before = index.map(|index| &memory.steps[index]);
-        if before.is_some_and(|before| before.status.is_terminal() && before.status != step.status) {
+        let mut from = index.map(|index| memory.steps[index].status.clone());
+        if from.as_ref().is_some_and(|from| from.is_terminal() && *from != step.status) {
             continue;
         }
         let passed = merged.steps.remove(&shown).unwrap_or_default();
-        let mut from = before.map(|before| before.status.clone());
-        let mut after = match before {
-            Some(before) => refreshed(before, step),
-            None => RememberedStep::new(step),
+        let remembered = match index {
+            Some(index) => {
+                memory.steps[index].refresh(step);
+                index
+            }
+            None => {
+                memory.steps.push(RememberedStep::new(step));
+                memory.steps.len() - 1
+            }
         };
+        let after = &mut memory.steps[remembered];
         if passed.waits_recorded > 0 {
             after.waits_recorded = passed.waits_recorded;
         }
@@ -236,7 +243,6 @@ fn apply(
             }
             *waits = counted;
         }
-        let remembered = index.unwrap_or(memory.steps.len());
         let mut entered: Vec<(StepStatus, Option<Recorded>)> =
             passed.waits.into_iter().map(|wait| (StepStatus::Waiting, Some(wait))).collect();
         let last = entered.last().map(|(status, _)| status).or(from.as_ref());
@@ -266,10 +272,6 @@ fn apply(
                 shown: is_last.then_some(shown),
             };
             placed.push(((at, seq, shown), Change::Step(Box::new(entered))));
-        }
-        match index {
-            Some(index) => memory.steps[index] = after,
-            None => memory.steps.push(after),
         }
     }
     for fact in merged.facts {
@@ -349,17 +351,24 @@ impl RememberedStep {
             reminded: None,
         }
     }
+
+    /// The step as shown, with what only the memory knows. What stays the same is not copied: an execution can have thousands of steps
+    /// with ids of a thousand characters.
+    fn refresh(&mut self, step: &StepView) {
+        renew(&mut self.node_id, &step.node_id);
+        renew(&mut self.node_type, &step.node_type);
+        renew(&mut self.group_id, &step.group_id);
+        renew(&mut self.status, &step.status);
+        renew(&mut self.error, &step.error);
+        self.started_at = step.started_at;
+        self.completed_at = step.completed_at;
+        self.decision = step.decision();
+    }
 }
 
-/// The step as shown, with what only the memory knows.
-fn refreshed(before: &RememberedStep, step: &StepView) -> RememberedStep {
-    RememberedStep {
-        entries: before.entries.clone(),
-        waits_recorded: before.waits_recorded,
-        told_at: before.told_at,
-        disputed: before.disputed,
-        reminded: before.reminded,
-        ..RememberedStep::new(step)
+fn renew<T: PartialEq + Clone>(old: &mut T, new: &T) {
+    if old != new {
+        old.clone_from(new);
     }
 }
 

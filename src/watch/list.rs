@@ -132,14 +132,11 @@ impl WatchFile {
     }
 
     /// The first look, at start: a missing file is an error here.
-    pub fn open(&mut self) -> io::Result<List> {
-        match self.try_look()? {
-            Some(list) => Ok(list),
-            None => Ok(self.list()),
-        }
+    pub fn open(&mut self) -> io::Result<()> {
+        self.read().map(drop)
     }
 
-    /// What the last look found.
+    /// What the last look found, parsed: of a million lines, that takes longer than reading them.
     pub fn list(&self) -> List {
         parse(self.settled())
     }
@@ -156,10 +153,10 @@ impl WatchFile {
 
     /// Looks again. Reads the file only when something about it changed.
     pub fn look(&mut self) -> Look {
-        match self.try_look() {
-            Ok(found) => {
+        match self.read() {
+            Ok(changed) => {
                 self.missing = false;
-                found.map_or(Look::Unchanged, Look::Changed)
+                if changed { Look::Changed(self.list()) } else { Look::Unchanged }
             }
             Err(error) => {
                 self.seen = None;
@@ -172,28 +169,29 @@ impl WatchFile {
         }
     }
 
-    fn try_look(&mut self) -> io::Result<Option<List>> {
+    /// Whether something that counts is new.
+    fn read(&mut self) -> io::Result<bool> {
         let stamp = Stamp::of(&self.path)?;
         if self.seen == Some(stamp) && self.tail_counted && !stamp.is_fresh() {
-            return Ok(None);
+            return Ok(false);
         }
         let content = fs::read(&self.path)?;
         let first = self.seen.is_none() && !self.missing && self.content.is_empty();
         self.seen = Some(stamp);
         if content == self.content && !first {
             if self.tail_counted {
-                return Ok(None);
+                return Ok(false);
             }
             // The second look agrees: the writer has stopped there.
             self.tail_counted = true;
-            return Ok(Some(parse(&self.content)));
+            return Ok(true);
         }
         let tail = content.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
         // A last line that counted already is not half written: its ID must not leave and come back with each edit.
         let counted = |line: &[u8]| self.settled().split(|byte| *byte == b'\n').any(|known| known == line);
         self.tail_counted = tail.is_empty() || counted(tail);
         self.content = content;
-        Ok(Some(parse(self.settled())))
+        Ok(true)
     }
 
     /// The content as far as it counts.
@@ -247,6 +245,11 @@ mod tests {
         list.entries.iter().map(|entry| entry.id.as_str()).collect()
     }
 
+    fn opened(file: &mut WatchFile) -> List {
+        file.open().unwrap();
+        file.list()
+    }
+
     fn changed(look: Look) -> Vec<String> {
         match look {
             Look::Changed(list) => ids(&list).into_iter().map(str::to_owned).collect(),
@@ -279,7 +282,7 @@ mod tests {
         let path = folder.path().join("list");
         fs::write(&path, "a\n").unwrap();
         let mut file = WatchFile::new(&path);
-        assert_eq!(ids(&file.open().unwrap()), ["a"]);
+        assert_eq!(ids(&opened(&mut file)), ["a"]);
         assert_eq!(file.look(), Look::Unchanged);
 
         fs::write(&path, "a\nb\n").unwrap();
@@ -294,7 +297,7 @@ mod tests {
         let link = folder.path().join("link");
         std::os::unix::fs::symlink("one", &link).unwrap();
         let mut linked = WatchFile::new(&link);
-        assert_eq!(ids(&linked.open().unwrap()), ["one"]);
+        assert_eq!(ids(&opened(&mut linked)), ["one"]);
         std::os::unix::fs::symlink("two", folder.path().join("next")).unwrap();
         fs::rename(folder.path().join("next"), &link).unwrap();
         assert_eq!(changed(linked.look()), ["two"]);
@@ -316,7 +319,7 @@ mod tests {
         let path = folder.path().join("list");
         fs::write(&path, "a\nexec_12").unwrap();
         let mut file = WatchFile::new(&path);
-        assert_eq!(ids(&file.open().unwrap()), ["a"]);
+        assert_eq!(ids(&opened(&mut file)), ["a"]);
         assert!(file.is_unsettled());
         fs::write(&path, "a\nexec_1234").unwrap();
         assert_eq!(changed(file.look()), ["a"], "still being written");
@@ -337,7 +340,7 @@ mod tests {
         fs::write(&path, "c\na\nb").unwrap();
         assert_eq!(changed(file.look()), ["c", "a", "b"]);
         let mut again = WatchFile::new(&path).anew(Some(file));
-        assert_eq!(ids(&again.open().unwrap()), ["c", "a", "b"]);
+        assert_eq!(ids(&opened(&mut again)), ["c", "a", "b"]);
         fs::write(&path, "c\na\nb2").unwrap();
         assert_eq!(changed(again.look()), ["c", "a"], "another line is new");
     }

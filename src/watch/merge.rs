@@ -11,10 +11,9 @@
 //! step does next, at the execution's end at the latest. What a snapshot shows never waits for it, and what a group or a loop did waits
 //! no longer than a snapshot may be old.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
+
+use hashbrown::HashMap;
 
 use crate::{
     clock::Time,

@@ -3,7 +3,6 @@
 
 import { spawn } from "node:child_process";
 import fs from "node:fs";
-import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { createRequire } from "node:module";
@@ -14,7 +13,7 @@ const here = path.dirname(fileURLToPath(import.meta.url));
 const built = path.join(here, "../../target/debug");
 const axe = fs.readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "velt-watch-page-"));
-const PATIENCE = 30_000;
+const PATIENCE = 120_000;
 
 const wrong = [];
 let checks = 0;
@@ -24,6 +23,9 @@ const check = (holds, what) => {
   wrong.push(what);
   console.error(`WRONG: ${what}`);
 };
+/** A port where nobody listens, and which is given to nobody by chance: it is below all that are. */
+const REFUSING = 1;
+
 /** Waits until it holds; how long that took is nobody's business but the limit's. */
 const until = async (what, holds) => {
   const by = Date.now() + PATIENCE;
@@ -37,14 +39,6 @@ const until = async (what, holds) => {
     await new Promise((done) => setTimeout(done, 50));
   }
 };
-const freePort = () =>
-  new Promise((done) => {
-    const server = net.createServer().listen(0, "127.0.0.1", () => {
-      const { port } = server.address();
-      server.close(() => done(port));
-    });
-  });
-
 const running = [];
 const start = (program, args, env) => {
   const child = spawn(path.join(built, program), args, { cwd: folder, env: { PATH: process.env.PATH, HOME: folder, ...env } });
@@ -70,6 +64,7 @@ let sim, site, browser;
 /** A page, with everything it complains about kept. */
 const open = async (where, options = {}) => {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+  context.setDefaultTimeout(PATIENCE);
   const page = await context.newPage();
   page.complaints = [];
   page.on("console", (message) => page.complaints.push(`${message.type()}: ${message.text()}`));
@@ -115,7 +110,7 @@ const everything = async () => {
   await until("a run shows", async () => (await section("running")).includes("Newsletter 18"));
   await control("/sim/executions/exec_moves", view("exec_moves", "running", [step("s1", "human-legal", "human", "waiting")]), "PUT");
   await until("it waits for a human now", async () => (await section("waiting")).includes("Newsletter 18"));
-  check((await page.title()).includes("waiting"), "the tab says that somebody is waited for");
+  await until("the tab says that somebody is waited for", async () => (await page.title()).includes("waiting"));
   // Focus stays where it is while parts are replaced.
   await page.focus('#waiting a[href="executions/exec_moves"]');
   await control("/sim/executions/exec_hostile", view("exec_hostile", HOSTILE, [step(HOSTILE, HOSTILE, HOSTILE, "waiting"), step("s2", HOSTILE, "human", "failed", { error: { code: HOSTILE, message: HOSTILE } })], { definitionId: HOSTILE }), "PUT");
@@ -133,16 +128,16 @@ const everything = async () => {
 
   await page.reload({ waitUntil: "domcontentloaded" });
   await page.keyboard.press("Tab");
-  check(await page.evaluate(() => document.activeElement.className === "skip"), "the first stop of the keyboard skips to the content");
+  await until("the first stop of the keyboard skips to the content", () => page.evaluate(() => document.activeElement.className === "skip"));
   await page.keyboard.press("Enter");
-  check(await page.evaluate(() => document.activeElement.id === "main"), "which it does");
+  await until("which it does", () => page.evaluate(() => document.activeElement.id === "main"));
   return page;
 };
 
 const oneRun = async () => {
   const page = await open("/executions/exec_hostile");
   await until("a run's page goes live", async () => (await page.textContent("#link b")) === "Live");
-  check((await page.locator("#run svg rect").count()) > 0, "the run has bars");
+  await until("the run has bars", async () => (await page.locator("#run svg rect").count()) > 0);
   await control("/sim/executions/exec_hostile", view("exec_hostile", "completed", [step(HOSTILE, HOSTILE, HOSTILE, "completed", { completedAt: Date.now(), output: { decision: HOSTILE } }), step("s2", HOSTILE, "human", "failed", { error: { code: HOSTILE, message: HOSTILE } })], { definitionId: HOSTILE, completedAt: Date.now() }), "PUT");
   await until("its end shows", async () => (await page.textContent("#head")).includes("completed"));
   check(await page.evaluate(() => document.scripts.length === 1 && !document.querySelector("img") && !window.pwned), "hostile words are text there, too");
@@ -168,15 +163,18 @@ const looks = async () => {
 
 const withoutScript = async () => {
   const page = await open("/", { javaScriptEnabled: false, viewport: { width: 390, height: 800 } });
-  const text = await page.textContent("main");
   for (const part of ["Waiting for a human", "human-legal", "Q2 launch copy", "Trouble", "Sinks", "approvals", "connection refused"]) {
-    check(text.includes(part), `without a script it shows ${part}`);
+    await until(`without a script it shows ${part}`, async () => {
+      if ((await page.textContent("main")).includes(part)) return true;
+      await page.reload({ waitUntil: "domcontentloaded" });
+      return false;
+    });
   }
   await page.click('#waiting a[href="executions/exec_waits"]');
-  check((await page.textContent("h1")) === "Q2 launch copy", "a link leads to the run");
-  check((await page.locator("#run svg rect").count()) > 0, "which is drawn");
+  await until("a link leads to the run", async () => (await page.textContent("h1")) === "Q2 launch copy");
+  await until("which is drawn", async () => (await page.locator("#run svg rect").count()) > 0);
   await page.click(".brand a");
-  check((await page.locator("#waiting").count()) === 1, "and there is a way back");
+  await until("and there is a way back", async () => (await page.locator("#waiting").count()) === 1);
   await page.context().close();
 };
 
@@ -190,19 +188,21 @@ try {
   await control("/sim/executions/exec_failed", view("exec_failed", "failed", [step("s1", "agent-draft", "agent", "failed", { completedAt: Date.now(), error: { code: "MODEL", message: "no answer" } })], { completedAt: Date.now(), failureReason: { code: "STEP_FAILED", message: "agent-draft failed" } }), "PUT");
   await control("/sim/executions/exec_ill", view("exec_ill", "running", []), "PUT");
   await control("/sim/faults", { fault: { kind: "error", status: "INTERNAL", message: HOSTILE }, executionId: "exec_ill" });
-  const [port, refusing] = [await freePort(), await freePort()];
-  site = `http://127.0.0.1:${port}`;
   fs.writeFileSync(path.join(folder, "list.txt"), `exec_waits Q2 launch copy\nexec_moves Newsletter 18\nexec_hostile ${HOSTILE.replaceAll("\n", "")}\nexec_failed\nexec_ill\n`);
   fs.writeFileSync(
     path.join(folder, "config.toml"),
-    `[watch]\nfile = "list.txt"\n[poll]\ninitial_interval = "100ms"\nmax_interval = "300ms"\nrate_limit = inf\nevents = false\n[http]\nlisten = "127.0.0.1:${port}"\n` +
-      `[[sink]]\nname = "stdout"\ntype = "stdout"\nformat = "json"\n[[sink]]\nname = "approvals"\ntype = "webhook"\nurl = "http://127.0.0.1:${refusing}/"\nformat = "json"\n` +
+    `[watch]\nfile = "list.txt"\n[poll]\ninitial_interval = "100ms"\nmax_interval = "300ms"\nrate_limit = inf\nevents = false\n[http]\nlisten = "127.0.0.1:0"\n` +
+      `[[sink]]\nname = "stdout"\ntype = "stdout"\nformat = "json"\n[[sink]]\nname = "approvals"\ntype = "webhook"\nurl = "http://127.0.0.1:${REFUSING}/"\nformat = "json"\n` +
       `retry = { initial_interval = "1s", max_interval = "2s" }\n`,
     { mode: 0o600 },
   );
   const watch = start("velt-watch", ["-c", "config.toml", "--state", "state.db"], { VELT_API_URL: sim, VELT_API_KEY: "sim-api-key", VELT_AUTH_TOKEN: "sim-auth-token" });
+  const says = /status and metrics at (http:\/\/[^\s/]+)/;
+  await until("velt-watch listens", () => says.test(watch.text));
+  site = watch.text.match(says)[1];
   await until("velt-watch answers", async () => (await fetch(`${site}/readyz`)).ok);
   browser = await chromium.launch({
+    timeout: PATIENCE,
     executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
   });

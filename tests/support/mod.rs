@@ -8,6 +8,7 @@
 #![allow(clippy::missing_panics_doc, reason = "a test helper's panic is the test's failure")]
 
 pub mod oracle;
+pub mod time;
 
 use std::{
     collections::BTreeMap,
@@ -31,10 +32,13 @@ pub use rustix::process::Signal;
 use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::Value;
 use tempfile::TempDir;
+#[allow(unused_imports, reason = "each test binary uses its part")]
+pub use time::{Stopwatch, undisturbed};
 use velt_sim::{API_KEY, AUTH_TOKEN, Sim};
 
-/// Long enough for anything that should happen, on a machine that does other things too.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+/// Long enough for anything that should happen, on a machine that does other things too. Nothing waits it out when all is well, and no
+/// promise is measured by it: that is what a [`Stopwatch`] is for.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A pace at which a test does not wait for the program: what is due is due soon, and always at the same moment. Each read is one
 /// request, and shows all that is told: what happens between the reads has tests of its own.
@@ -95,17 +99,19 @@ pub fn webhook_with(name: &str, url: &str, more: &str) -> String {
 /// The configuration of standard output as a sink.
 pub const STDOUT: &str = "\n[[sink]]\nname = \"stdout\"\ntype = \"stdout\"\nformat = \"json\"\n";
 
-/// A port that refuses connections for as long as this is held: it is taken, and nobody listens.
+/// A port of a test's own for as long as this is held: it refuses connections unless the program listens there, and nobody else gets it.
 #[derive(Debug)]
 pub struct Refusing {
-    addr: SocketAddr,
+    pub addr: SocketAddr,
     _held: OwnedFd,
 }
 
 impl Refusing {
     pub fn new() -> Self {
-        use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+        use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt::set_socket_reuseaddr};
         let held = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        // Who is told the number can listen there beside it; a port that is given out by chance never is this one.
+        set_socket_reuseaddr(&held, true).expect("an option of every socket");
         bind(&held, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
         let addr = getsockname(&held).expect("a bound socket has a name").try_into().expect("an IPv4 address");
         Self { addr, _held: held }

@@ -55,7 +55,10 @@ impl Terminal {
     pub fn runs(&self, program: &Script) {
         let path = self.folder.join("run.sh");
         fs::write(&path, &program.0).expect("a file in the temporary folder");
-        self.types("clear; sh run.sh; echo exit=$?");
+        // What an earlier one has left on the screen is not this one's.
+        self.types("clear");
+        self.sees("a screen that is clear", |screen| screen.trim_end() == "$");
+        self.types("sh run.sh; echo exit=$?");
     }
 
     /// A line and Enter.
@@ -94,6 +97,27 @@ impl Terminal {
         Self::until(what, || self.screen(), wanted)
     }
 
+    /// Waits until all of this is on one screen, and gives it. A picture comes piece by piece: what of it is there says nothing of the rest.
+    #[track_caller]
+    pub fn shows(&self, parts: &[&str]) -> String {
+        self.sees(&format!("{parts:?}"), |screen| parts.iter().all(|part| screen.contains(part)))
+    }
+
+    /// Waits until what is painted is as wanted.
+    #[track_caller]
+    pub fn sees_painted(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        Self::until(what, || self.painted(), wanted)
+    }
+
+    /// Waits until nothing moves any more of what counts the seconds while the program goes on, as `goes_on` shows by returning.
+    #[track_caller]
+    pub fn is_held(&self, goes_on: impl Fn()) {
+        self.sees("a screen that is held", |screen| {
+            goes_on();
+            self.screen() == screen
+        });
+    }
+
     /// The same with everything that has scrolled by.
     #[track_caller]
     pub fn finds(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
@@ -126,11 +150,11 @@ impl Terminal {
     #[track_caller]
     pub fn is_as_it_was(&self) {
         self.sees("a prompt", |screen| screen.trim_end().ends_with("\n$"));
-        let flags = self.tmux(&["display-message", "-p", "-t", "t", "#{cursor_flag} #{wrap_flag} #{cursor_x}"]);
-        assert_eq!(flags.trim(), "1 1 2", "cursor seen, lines broken, behind the prompt");
-        let painted = self.painted();
-        let last = painted.lines().rev().find(|line| !line.is_empty()).unwrap_or_default();
-        assert!(!last.contains('\u{1b}'), "the prompt is painted: {last:?}");
+        let flags = || self.tmux(&["display-message", "-p", "-t", "t", "#{cursor_flag} #{wrap_flag} #{cursor_x}"]);
+        Self::until("the cursor, behind the prompt, and lines that are broken", flags, |flags| flags.trim() == "1 1 2");
+        self.sees_painted("a prompt without paint", |painted| {
+            painted.lines().rev().find(|line| !line.is_empty()).is_some_and(|last| !last.contains('\u{1b}'))
+        });
         self.types("stty -a | grep -ow -e '-echo' -e 'echo'");
         let screen =
             self.sees("what stty says", |screen| screen.lines().any(|line| matches!(line.trim(), "echo" | "-echo")));

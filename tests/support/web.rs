@@ -5,14 +5,16 @@
 #![allow(clippy::missing_panics_doc, reason = "a test helper's panic is the test's failure")]
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    ops::RangeInclusive,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use velt_sim::{Settings, Sim, View};
 
-use crate::support::{Folder, PATIENCE, Program, Running};
+use crate::support::{Folder, PATIENCE, Program, Refusing, Running};
 
 /// An answer, as a client reads it.
 #[derive(Debug)]
@@ -41,9 +43,15 @@ impl Reply {
 pub fn raw(address: SocketAddr, request: &str) -> Reply {
     let mut stream = TcpStream::connect(address).expect("somebody listens");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer, and its end");
+    // Who has answered need not hear the rest: that ends the connection in another way, and what was said before still counts.
+    let written = stream.write_all(request.as_bytes());
+    let mut answer = vec![];
+    let ended = stream.read_to_end(&mut answer);
+    let left = |error: &io::Error| matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
+    for error in [written.err(), ended.err()].into_iter().flatten() {
+        assert!(left(&error) && !answer.is_empty(), "no answer, and its end: {error}");
+    }
+    let answer = String::from_utf8(answer).expect("text");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {answer:?}"));
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
     Reply { status, head: head.to_owned(), body: body.to_owned() }
@@ -107,6 +115,7 @@ pub struct Service {
     pub folder: Folder,
     pub running: Running,
     pub address: SocketAddr,
+    _port: Refusing,
 }
 
 impl Service {
@@ -116,9 +125,11 @@ impl Service {
         let folder = Folder::new();
         folder.write("list.txt", "exec_1 Q2 launch copy\n");
         sim.put(View::new("exec_1").step("s1", "draft", "agent", "running"));
-        let (config, address) = configure(&folder, http, more);
+        let port = Refusing::new();
+        let address = port.addr;
+        let config = configure(&folder, address, http, more);
         let running = Program::new(&folder, &sim).config(config).state(folder.state()).start();
-        let service = Self { sim, folder, running, address };
+        let service = Self { sim, folder, running, address, _port: port };
         service.running.logged("status and metrics at http://");
         service
     }
@@ -132,18 +143,30 @@ impl Service {
         until(self.address, path, what, fits)
     }
 
+    /// Asks for the metrics until one answer has each of these series within its bounds.
+    #[track_caller]
+    pub fn counts(&self, expected: &[(&str, RangeInclusive<f64>)]) -> Reply {
+        let by = Instant::now() + PATIENCE;
+        loop {
+            let reply = self.get("/metrics");
+            let Some((series, bounds)) = expected.iter().find(|(name, bounds)| !bounds.contains(&reply.value(name)))
+            else {
+                return reply;
+            };
+            assert!(Instant::now() < by, "{series} never came within {bounds:?}\n{}", reply.body);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     #[track_caller]
     pub fn shows(&self, path: &str, expected: &[(&str, &str, &str)]) -> Reply {
         shows(self.address, path, expected)
     }
 }
 
-/// A configuration that listens on a port that was free just now.
-pub fn configure(folder: &Folder, http: &str, more: &str) -> (std::path::PathBuf, SocketAddr) {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let config =
-        folder.config(&format!("[watch]\nfile = \"list.txt\"\n[http]\nlisten = \"{address}\"\n{http}\n{more}"));
-    (config, address)
+/// A configuration that listens there.
+pub fn configure(folder: &Folder, listen: SocketAddr, http: &str, more: &str) -> PathBuf {
+    folder.config(&format!("[watch]\nfile = \"list.txt\"\n[http]\nlisten = \"{listen}\"\n{http}\n{more}"))
 }
 
 /// A stream of server-sent events.

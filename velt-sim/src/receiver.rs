@@ -15,7 +15,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::http::{Body, Reply, Request, Server, Service};
+use crate::http::{Body, Port, Reply, Request, Server, Service};
 use crate::wait::{self, TimedOut};
 
 /// One request, as it came.
@@ -162,7 +162,7 @@ pub struct Receiver {
 }
 
 struct Inner {
-    addr: SocketAddr,
+    port: Port,
     state: Arc<State>,
     server: Mutex<Option<Server>>,
 }
@@ -170,7 +170,7 @@ struct Inner {
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Receiver")
-            .field("addr", &self.addr)
+            .field("addr", &self.port.addr())
             .field("received", &self.state.lock().count)
             .finish_non_exhaustive()
     }
@@ -234,21 +234,22 @@ impl Receiver {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{addr} is no loopback address")));
         }
         let state = Arc::new(State::default());
-        let server = serve(addr, &state)?;
-        let inner = Inner { addr: server.addr(), state, server: Mutex::new(Some(server)) };
+        let port = Port::take(addr)?;
+        let server = serve(&port, &state)?;
+        let inner = Inner { port, state, server: Mutex::new(Some(server)) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     pub fn addr(&self) -> SocketAddr {
-        self.inner.addr
+        self.inner.port.addr()
     }
 
     /// The URL of a path, which begins with a slash.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.inner.addr)
+        format!("http://{}{path}", self.addr())
     }
 
-    /// Frees the port and closes every connection; from then on they are refused. What was received stays.
+    /// Closes every connection; from then on they are refused, and nobody else gets the port. What was received stays.
     pub fn stop(&self) {
         let server = self.inner.server.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(server);
@@ -258,7 +259,7 @@ impl Receiver {
     pub fn resume(&self) -> io::Result<()> {
         let mut server = self.inner.server.lock().unwrap_or_else(PoisonError::into_inner);
         if server.is_none() {
-            *server = Some(serve(self.inner.addr, &self.inner.state)?);
+            *server = Some(serve(&self.inner.port, &self.inner.state)?);
         }
         Ok(())
     }
@@ -331,7 +332,7 @@ impl Receiver {
     }
 }
 
-fn serve(addr: SocketAddr, state: &Arc<State>) -> io::Result<Server> {
+fn serve(port: &Port, state: &Arc<State>) -> io::Result<Server> {
     let service: Arc<dyn Service> = Arc::clone(state) as Arc<dyn Service>;
-    Server::start(addr, "receiver", service)
+    Server::start(port, "receiver", service)
 }

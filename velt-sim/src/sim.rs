@@ -13,7 +13,7 @@ use crate::api::{Api, Endpoint};
 use crate::controls::{ControlError, Decision, Play};
 use crate::event::Event;
 use crate::fault::{FaultId, Rule};
-use crate::http::{Server, Service};
+use crate::http::{Port, Server, Service};
 use crate::log::Logged;
 use crate::pages::Pages;
 use crate::scenario::Scenario;
@@ -29,6 +29,8 @@ use crate::world::World;
 pub struct Sim {
     world: Arc<World>,
     server: Arc<Server>,
+    /// Held to the end: who is asked for after a stop must be nobody else.
+    port: Arc<Port>,
 }
 
 impl Sim {
@@ -43,17 +45,19 @@ impl Sim {
         let world = Arc::new(World::new(&settings));
         drop(settings.scenarios);
         let api: Arc<dyn Service> = Arc::new(Api { world: Arc::clone(&world) });
-        let server = Arc::new(Server::start(settings.listen, "velt-sim", api)?);
-        Ok(Self { world, server })
+        let port = Port::take(settings.listen)?;
+        let server = Arc::new(Server::start(&port, "velt-sim", api)?);
+        Ok(Self { world, server, port: Arc::new(port) })
     }
 
-    /// Ends everything, hanging connections included, for every clone of this handle. The controls still work on what is left.
+    /// Ends everything, hanging connections included, for every clone of this handle: from then on connections are refused. The controls
+    /// still work on what is left.
     pub fn stop(&self) {
         self.server.stop();
     }
 
     pub fn addr(&self) -> SocketAddr {
-        self.server.addr()
+        self.port.addr()
     }
 
     /// What stands in for `https://api.velt.dev`, without a slash at the end.

@@ -84,9 +84,17 @@ async fn it_goes_down_and_comes_back_at_the_same_address() {
     assert_eq!(post(&receiver, "/", "3").await.unwrap().status, 202);
     assert_eq!(receiver.received().iter().map(|one| one.text()).collect::<Vec<_>>(), ["1", "3"]);
     let addr = receiver.addr();
-    drop(receiver);
-    let next = Receiver::bind(addr).unwrap();
-    assert_eq!((next.addr(), next.received().len()), (addr, 0));
+    assert_eq!(Receiver::bind(addr).unwrap_err().kind(), ErrorKind::AddrInUse);
+    receiver.stop();
+    let free = |_| std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert!((0..200).map(free).all(|other| other != addr), "its port is its own while it is down");
+    // With the last handle it is free. Anybody may get it then: one of several is enough.
+    let again = |receiver: Receiver| {
+        let addr = receiver.addr();
+        drop(receiver);
+        Receiver::bind(addr).is_ok_and(|next| (next.addr(), next.received().len()) == (addr, 0))
+    };
+    assert!(again(receiver) || (0..4).any(|_| again(Receiver::start().unwrap())));
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
 pub(crate) use body::{Body, OnSent};
@@ -72,10 +73,9 @@ pub(crate) trait Service: Send + Sync + 'static {
     fn answer(&self, request: Request) -> Reply;
 }
 
-/// A running server. Dropping it closes the port and every connection, and waits until that is done.
+/// A running server. Dropping it closes its listener and every connection, and waits until that is done.
 #[derive(Debug)]
 pub(crate) struct Server {
-    addr: SocketAddr,
     stop: Mutex<Option<Running>>,
 }
 
@@ -85,11 +85,31 @@ struct Running {
     thread: JoinHandle<()>,
 }
 
+/// A port that nobody else gets for as long as this is held, whether somebody listens there or not.
+#[derive(Debug)]
+pub(crate) struct Port {
+    addr: SocketAddr,
+    _held: TcpSocket,
+}
+
+impl Port {
+    pub(crate) fn take(addr: SocketAddr) -> io::Result<Self> {
+        let held = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A listener can be bound beside it, as listeners have this option too; a port that is given out by chance never is this one.
+        held.set_reuseaddr(true)?;
+        held.bind(addr)?;
+        Ok(Self { addr: held.local_addr()?, _held: held })
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
 impl Server {
-    pub(crate) fn start(addr: SocketAddr, name: &str, service: Arc<dyn Service>) -> io::Result<Self> {
-        let listener = TcpListener::bind(addr)?;
+    pub(crate) fn start(port: &Port, name: &str, service: Arc<dyn Service>) -> io::Result<Self> {
+        let listener = TcpListener::bind(port.addr)?;
         listener.set_nonblocking(true)?;
-        let addr = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
@@ -113,14 +133,10 @@ impl Server {
             });
         })?;
         is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("the server's thread ended before it was ready")))?;
-        Ok(Self { addr, stop: Mutex::new(Some(Running { stop, thread })) })
+        Ok(Self { stop: Mutex::new(Some(Running { stop, thread })) })
     }
 
-    pub(crate) fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    /// Idempotent. When it returns, the port is free and every connection is closed.
+    /// Idempotent. When it returns, nobody listens and every connection is closed.
     pub(crate) fn stop(&self) {
         let running = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Running { stop, thread }) = running else {

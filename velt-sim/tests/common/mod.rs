@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use velt_sim::{API_KEY, AUTH_TOKEN, Endpoint, Settings, Sim};
 
 /// Long enough for the slowest machine; nothing waits it out when all is well.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// How a connection ended after an answer (or instead of one).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
