@@ -16,6 +16,7 @@ use std::{
     num::NonZeroUsize,
     pin::Pin,
     sync::{Arc, Mutex},
+    thread,
     time::Duration,
 };
 
@@ -226,30 +227,36 @@ fn agree(what: &str, planned: f64, seen: f64, margin: f64) {
 
 #[test]
 fn the_plan_says_what_the_watcher_does_within_the_budget_beyond_it_and_with_auto() {
+    thread::scope(|scope| {
+        for (rate, auto) in [(5.0, false), (0.85, false), (1.35, true)] {
+            scope.spawn(move || plan_and_watcher_agree(rate, auto));
+        }
+    });
+}
+
+fn plan_and_watcher_agree(rate: f64, auto: bool) {
     const PLACES: u32 = 200;
-    for (rate, auto) in [(5.0, false), (0.85, false), (1.35, true)] {
-        let pace = Pace::try_new(Duration::from_secs(2), Duration::from_secs(120), 1.5, 0.2).unwrap();
-        let max_in_flight = NonZeroUsize::new(16).unwrap();
-        let poll = Poll { pace, auto, rate_limit: Rate::try_new(rate).unwrap(), max_in_flight, events: true };
-        let terms = Terms { sweeps: false, ..Terms::new(&poll, 0.0) };
-        let terms = if auto { terms.with_max(terms.fitted(PLACES as usize).unwrap()) } else { terms };
-        let planned = terms.demand(PLACES as usize);
-        assert_eq!(planned.stretch > 1.0, rate < 1.0, "{}", planned.stretch);
-        let seen = watched(PLACES.into(), &poll);
-        let seconds = (WINDOW.end - WINDOW.start) as f64 / 1_000.0;
-        let a_second = seen.requests as f64 / seconds;
-        agree("requests a second", planned.wanted().min(rate), a_second, REQUESTS);
-        // Burst 1: any T seconds hold at most rate × T + 1.
-        assert!(a_second <= rate + 1.0 / seconds, "{a_second} of {rate}");
-        agree("a person's step", planned.person.mean.as_secs_f64(), mean(&seen.person), PERSON_DELAY);
-        agree("an agent's step", planned.agent.mean.as_secs_f64(), mean(&seen.agent), AGENT_DELAY);
-        let worst = seen.person.iter().chain(&seen.agent).max().unwrap();
-        assert!(
-            *worst as f64 / 1_000.0 <= planned.person.worst.as_secs_f64(),
-            "{worst} ms, {:?} at worst",
-            planned.person.worst
-        );
-    }
+    let pace = Pace::try_new(Duration::from_secs(2), Duration::from_secs(120), 1.5, 0.2).unwrap();
+    let max_in_flight = NonZeroUsize::new(16).unwrap();
+    let poll = Poll { pace, auto, rate_limit: Rate::try_new(rate).unwrap(), max_in_flight, events: true };
+    let terms = Terms { sweeps: false, ..Terms::new(&poll, 0.0) };
+    let terms = if auto { terms.with_max(terms.fitted(PLACES as usize).unwrap()) } else { terms };
+    let planned = terms.demand(PLACES as usize);
+    assert_eq!(planned.stretch > 1.0, rate < 1.0, "{}", planned.stretch);
+    let seen = watched(PLACES.into(), &poll);
+    let seconds = (WINDOW.end - WINDOW.start) as f64 / 1_000.0;
+    let a_second = seen.requests as f64 / seconds;
+    agree("requests a second", planned.wanted().min(rate), a_second, REQUESTS);
+    // Burst 1: any T seconds hold at most rate × T + 1.
+    assert!(a_second <= rate + 1.0 / seconds, "{a_second} of {rate}");
+    agree("a person's step", planned.person.mean.as_secs_f64(), mean(&seen.person), PERSON_DELAY);
+    agree("an agent's step", planned.agent.mean.as_secs_f64(), mean(&seen.agent), AGENT_DELAY);
+    let worst = seen.person.iter().chain(&seen.agent).max().unwrap();
+    assert!(
+        *worst as f64 / 1_000.0 <= planned.person.worst.as_secs_f64(),
+        "{worst} ms, {:?} at worst",
+        planned.person.worst
+    );
 }
 
 // --- the command ---
