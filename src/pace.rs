@@ -109,11 +109,33 @@ impl Pace {
     /// The interval that follows `current`, in whole milliseconds and never above [`Pace::max`].
     #[must_use]
     pub fn next(&self, current: Duration) -> Duration {
+        self.grown(current, self.multiplier())
+    }
+
+    /// The interval that follows `current` where one wait grows as two do otherwise.
+    #[must_use]
+    pub fn next_quickly(&self, current: Duration) -> Duration {
+        self.grown(current, self.multiplier().powi(2))
+    }
+
+    fn grown(&self, current: Duration, multiplier: f64) -> Duration {
         let mut policy = self.policy.clone();
+        policy.multiplier = multiplier;
         policy.current_interval = current.clamp(self.initial(), self.max());
         // The crate answers with the current interval and grows for the next call; what we want is the grown one.
-        let _current = policy.next_backoff();
-        truncate_to_millis(policy.current_interval).clamp(self.initial(), self.max())
+        let current = policy.next_backoff().unwrap_or(policy.max_interval);
+        let grown = truncate_to_millis(policy.current_interval);
+        // What is less than a millisecond more would never become more.
+        let least = if multiplier > 1.0 { current + Duration::from_millis(1) } else { current };
+        grown.max(least).clamp(self.initial(), self.max())
+    }
+
+    /// The interval that waits have grown to where nothing has happened for so long.
+    #[must_use]
+    pub fn after(&self, quiet: Duration) -> Duration {
+        // Waits that grow by m add up to about m / (m - 1) of the last one.
+        let share = 1.0 - 1.0 / self.multiplier();
+        truncate_to_millis(quiet.min(self.max().saturating_mul(100)).mul_f64(share)).clamp(self.initial(), self.max())
     }
 
     /// The interval of the `attempt`-th wait in a row, counted from 0.
@@ -235,6 +257,37 @@ mod tests {
         for (header, seconds) in cases {
             assert_eq!(retry_after(header, now), seconds.map(Duration::from_secs), "{header:?}");
         }
+    }
+
+    #[test]
+    fn waits_for_people_grow_twice_as_fast() {
+        let pace = pace(2_000, 30_000, 1.5, 0.0);
+        let waits = std::iter::successors(Some(pace.initial()), |wait| Some(pace.next_quickly(*wait)));
+        assert_eq!(
+            waits.take(6).map(|wait| wait.as_millis()).collect::<Vec<_>>(),
+            [2_000, 4_500, 10_125, 22_781, 30_000, 30_000]
+        );
+        let steady = Pace::try_new(pace.initial(), pace.max(), 1.0, 0.0).unwrap();
+        assert_eq!(steady.next_quickly(steady.initial()), steady.initial());
+    }
+
+    #[test]
+    fn what_grows_by_less_than_a_millisecond_grows_all_the_same() {
+        let pace = pace(10, 1_000, 1.01, 0.0);
+        assert_eq!(pace.next(pace.initial()).as_millis(), 11);
+        assert_eq!(pace.nth(10_000), pace.max());
+    }
+
+    #[test]
+    fn a_quiet_time_has_an_interval() {
+        let pace = pace(2_000, 120_000, 1.5, 0.0);
+        for (quiet, interval) in
+            [(0, 2_000), (6, 2_000), (60, 20_000), (359, 119_666), (400, 120_000), (u64::MAX, 120_000)]
+        {
+            assert_eq!(pace.after(Duration::from_secs(quiet)).as_millis(), interval, "{quiet} s");
+        }
+        let steady = Pace::try_new(pace.initial(), pace.max(), 1.0, 0.0).unwrap();
+        assert_eq!(steady.after(Duration::MAX), steady.initial(), "waits that don't grow");
     }
 
     proptest! {

@@ -140,10 +140,11 @@ fn a_late_answer_is_an_answer() {
 
 #[test]
 fn a_body_too_large_is_not_held_in_memory() {
-    let huge = |chunked| Fault::Huge { bytes: 50 << 20, chunked };
+    let huge = |chunked| Fault::Huge { bytes: 100 << 20, chunked };
     let (bench, run) = through(&[("exec_huge", huge(false)), ("exec_huge_chunked", huge(true))], "1m", 4);
     let peak = run.peak_memory_kib();
-    assert!(peak < 60 << 10, "{peak} KiB");
+    // The program itself, and 8 MiB of both with what a buffer that grows has beside it.
+    assert!(peak < 95 << 10, "{peak} KiB");
     let stderr =
         run.says("the key, for both", SOON, |log| lines_with(log, &["WARN", "api.max_response_bytes"]).len() >= 2);
     for id in ["exec_huge=", "exec_huge ", "exec_huge_chunked"] {

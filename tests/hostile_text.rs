@@ -248,7 +248,7 @@ fn a_small_answer_that_unpacks_to_a_large_one_is_not_held_in_memory() {
     let run = Run(program.env("VELT_AUTH_TOKEN", "t").arg("exec_1").start());
     run.says("that it is too large", SOON, |log| log.contains("api.max_response_bytes"));
     let peak = run.peak_memory_kib();
-    assert!(peak < 60 << 10, "{peak} KiB");
+    assert!(peak < 95 << 10, "{peak} KiB");
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn a_receivers_answer_is_read_as_far_as_it_is_worth_reading() {
     run.says("the refusal", SOON, |log| log.contains("400 Bad Request"));
     bench.polled(&["exec_1"], 0, 1, SOON);
     let peak = run.peak_memory_kib();
-    assert!(peak < 60 << 10, "{peak} KiB");
+    assert!(peak < 95 << 10, "{peak} KiB");
     let ended = run.0.stop().expect(0);
     assert!(ended.stderr.iter().all(|line| line.len() < 1_000), "{:?}", ended.stderr);
     let letters = bench.output(&["dead-letters", "list", "--json"]).expect(0).stdout.join("");

@@ -21,9 +21,10 @@ use velt_watch::{
 
 /// A simulated API, and a terminal in which somebody looks at it.
 struct Desk {
+    // Dropped first: its server is ended by a socket in the folder.
+    terminal: Terminal,
     folder: Folder,
     sim: Sim,
-    terminal: Terminal,
     url: String,
 }
 

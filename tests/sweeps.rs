@@ -140,6 +140,7 @@ fn a_list_that_is_refused_or_missing_is_told_once_and_everybody_is_polled() {
         let tries = bench.sim.request_count_of(Endpoint::List);
         bench.polled(&["e0000", "e0029"], bench.mark(), 10, SOON);
         assert!(bench.sim.request_count_of(Endpoint::List) <= tries + 2, "tried seldom");
+        run.stands("The lists can't be read: ends are told when their executions' turns come.");
         assert_eq!(lines_with(&run.log(), &["does not answer for list"]).len(), 1, "{}", run.log());
         assert_eq!(lines_with(&run.log(), &["refuses the credentials"]).len(), 0, "{}", run.log());
         bench.sim.put(begun("e0007", 7, "completed"));
@@ -155,6 +156,7 @@ fn an_end_that_a_read_does_not_confirm_is_no_event_and_soon_no_read() {
     let bench = Bench::new();
     let run = watching(&bench, 600, SLOW);
     swept(&bench, 4);
+    run.stands("in 2 pages; ");
     // Reads are answered by a replica that has not heard of it.
     bench.sim.fault(Fault::stale().always().on("e0300").at(Endpoint::Get));
     let mark = bench.mark();

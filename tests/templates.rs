@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::thread;
+
 use serde_json::{Value, json};
 use support::{Folder, PATIENCE, Program, STDOUT, by_execution, webhook_with};
 use velt_sim::{Receiver, Settings, Sim, View, receiver::Answer};
@@ -191,18 +193,29 @@ fn hostile() -> Vec<String> {
 
 #[test]
 fn no_template_takes_all_memory_or_all_time() {
-    let folder = Folder::new();
     // 256 MiB of addresses, of which the template's own stack takes 64, and 60 seconds of a processor. Past the one an allocation
     // fails, past the other the program is killed, and neither looks like a mistake in a template.
     let limits = ["sh", "-c", "ulimit -v 262144; ulimit -t 60; exec \"$@\"", "sh"].map(str::to_owned);
-    for (body, content_type) in hostile().iter().zip(["application/json", "text/html", "text/plain"].iter().cycle()) {
+    let check = |folder: &Folder, body: &str, content_type: &str| {
         let more = format!("content_type = \"{content_type}\"\nevents = [\"execution.failed\"]\n");
         let watched = "[watch]\nexecutions = [\"exec_1\"]\n";
         folder.write("config.toml", templated("https://h.example/", body, &more) + watched);
-        let program = Program::bare(&folder).env("VELT_API_KEY", "key").env("VELT_AUTH_TOKEN", "token");
+        let program = Program::bare(folder).env("VELT_API_KEY", "key").env("VELT_AUTH_TOKEN", "token");
         let ended = program.config("config.toml").args(["check"]).launched_by(&limits).run();
         let log = ended.log();
         let told = log.contains("sink[0].body: ") && !log.contains("engine failed");
         assert!(ended.code == Some(0) || (ended.code == Some(78) && told), "{content_type}, {body}\n=> {ended:?}");
-    }
+    };
+    let (hostile, check) = (hostile(), &check);
+    let cases: Vec<_> = hostile.iter().zip(["application/json", "text/html", "text/plain"].iter().cycle()).collect();
+    thread::scope(|scope| {
+        for cases in cases.chunks(cases.len().div_ceil(4)) {
+            scope.spawn(move || {
+                let folder = Folder::new();
+                for (body, content_type) in cases {
+                    check(&folder, body, content_type);
+                }
+            });
+        }
+    });
 }

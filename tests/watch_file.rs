@@ -67,7 +67,7 @@ fn a_file_replaced_by_rename_and_a_symlink_that_moves_are_followed() {
 #[test]
 fn half_a_line_is_no_id_and_a_last_line_without_an_end_is() {
     // A machine that stands still makes the writer stand still, too: then half a line is what two looks see.
-    let tries = (0..10).any(|_| half_a_line().is_some());
+    let tries = (0..40).any(|_| half_a_line().is_some());
     assert!(tries, "the writer stood still each time");
 }
 

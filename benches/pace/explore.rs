@@ -1,9 +1,11 @@
-//! Paces side by side, each tuned to as many requests as today's: `cargo bench --bench pace -- explore`.
+//! Paces side by side: `cargo bench --bench pace -- explore`. First the pace as it is with one thing changed, each beside a fixed interval
+//! with as many requests; then others altogether, each tuned to as many requests as today's.
 
 use crate::{
+    fixed,
     measure::Figures,
     mix::{Fleet, Settings},
-    model::{Formula, Growth, Manner, poll},
+    model::{Formula, Growth, Manner, Weights, poll},
     row,
     truth::Truth,
 };
@@ -64,7 +66,47 @@ fn tuned(truth: &Truth, fleet: &Fleet, latency: i64, requests: u64, open: &Open)
     (high.exp(), poll(truth, fleet, latency, open(high.exp())))
 }
 
+/// The pace as it is, as far as the model has it, and with one thing changed.
+fn variations(size: usize) -> Vec<(&'static str, Manner)> {
+    let ladder = |initial, agent, human, human_first, cap| Formula::Ladder { initial, agent, human, human_first, cap };
+    let sweep = (size >= 20).then_some(if size < 5_000 { 12.6 } else { 42.0 });
+    let with = |formula| Manner { formula, jitter: 0.2, stream: true, sweep, weights: Weights::Kind };
+    let base = with(ladder(2.0, 1.5, 2.25, 2.0, 120.0));
+    let mut all = vec![
+        ("as it is", base),
+        ("initial_interval 1 s", with(ladder(1.0, 1.5, 2.25, 1.0, 120.0))),
+        ("initial_interval 5 s", with(ladder(5.0, 1.5, 2.25, 5.0, 120.0))),
+        ("multiplier 1.2", with(ladder(2.0, 1.2, 1.44, 2.0, 120.0))),
+        ("multiplier 2", with(ladder(2.0, 2.0, 4.0, 2.0, 120.0))),
+        ("max_interval 1 min", with(ladder(2.0, 1.5, 2.25, 2.0, 60.0))),
+        ("max_interval 4 min", with(ladder(2.0, 1.5, 2.25, 2.0, 240.0))),
+        ("jitter 0", Manner { jitter: 0.0, ..base }),
+        ("jitter 0.5", Manner { jitter: 0.5, ..base }),
+        ("people's waits grow as agents'", with(ladder(2.0, 1.5, 1.5, 2.0, 120.0))),
+        ("people's waits begin at 15 s", with(ladder(2.0, 1.5, 1.5, 15.0, 120.0))),
+        ("people's waits are the longest", with(ladder(2.0, 1.5, 1.5, 120.0, 120.0))),
+        ("agents' waits grow half as fast", with(ladder(2.0, 1.5_f64.sqrt(), 2.25, 2.0, 120.0))),
+    ];
+    if size >= 20 {
+        all.extend([
+            ("late by the wait there was", Manner { weights: Weights::Wait, ..base }),
+            ("late by how long a person has had", Manner { weights: Weights::Age, ..base }),
+            ("no sweeps", Manner { sweep: None, ..base }),
+            ("sweeps half as often", Manner { sweep: sweep.map(|every| every * 2.0), ..base }),
+            ("sweeps twice as often", Manner { sweep: sweep.map(|every| every / 2.0), ..base }),
+        ]);
+    }
+    all
+}
+
 pub(crate) fn explore(truth: &Truth, fleet: &Fleet, settings: &Settings, latency: i64, requests: u64) {
+    for (name, manner) in variations(fleet.size) {
+        let figures = poll(truth, fleet, latency, manner);
+        let (_, same) = fixed::poll_with(truth, fleet.window(), fleet.end(), figures.requests.all(), latency);
+        let share = |of: fn(&Figures) -> f64| of(&figures) / of(&same);
+        let (all, agent) = (share(|figures| figures.steps.median()), share(|figures| figures.agent.median()));
+        row(&format!("{name} ({all:.3}, {agent:.3} of fixed)"), fleet, &figures);
+    }
     for (name, open) in candidates(settings) {
         let (number, figures) = tuned(truth, fleet, latency, requests, &open);
         row(&format!("{name} {number:.1}"), fleet, &figures);

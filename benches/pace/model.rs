@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use velt_watch::{
     config::Rate,
-    watch::{budget::Budget, schedule::Schedule},
+    watch::{
+        budget::Budget,
+        schedule::{Schedule, patience},
+    },
 };
 
 use crate::{
@@ -34,6 +37,8 @@ impl Growth {
 pub(crate) enum Formula {
     /// Each wait is so many times the one before, from the first to the cap; a change begins anew.
     Steps { initial: f64, multiplier: f64, cap: f64 },
+    /// The same, knowing whether an agent is at work or only people are waited for.
+    Ladder { initial: f64, agent: f64, human: f64, human_first: f64, cap: f64 },
     /// By the time since the newest change that is known, as the engine dates it.
     Age(Growth),
     /// By what is open and since when: the least of all open steps' waits.
@@ -50,11 +55,23 @@ pub(crate) struct Manner {
     pub(crate) stream: bool,
     /// A list of everything so often, in seconds: whose end it shows is read at once.
     pub(crate) sweep: Option<f64>,
+    pub(crate) weights: Weights,
+}
+
+/// By what it counts how late somebody is, when more is due than can be asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Weights {
+    /// The wait there was.
+    Wait,
+    /// Where only people are waited for, the longest wait.
+    Kind,
+    /// And the more, the longer they have been waited for: with the fourth root.
+    Age,
 }
 
 impl Manner {
     pub(crate) fn of(formula: Formula) -> Self {
-        Self { formula, jitter: 0.2, stream: false, sweep: None }
+        Self { formula, jitter: 0.2, stream: false, sweep: None, weights: Weights::Wait }
     }
 }
 
@@ -145,8 +162,8 @@ impl Poller<'_> {
             if millis(now) >= end {
                 return;
             }
-            let patience = rate.interval() * u32::try_from(self.live).unwrap_or(u32::MAX);
-            let Some(slot) = self.schedule.take(now, patience) else { continue };
+            let turn = rate.interval() * u32::try_from(self.live).unwrap_or(u32::MAX);
+            let Some(slot) = self.schedule.take(now, patience(turn, rate.interval())) else { continue };
             now = self.read(slot, now);
         }
     }
@@ -177,8 +194,9 @@ impl Poller<'_> {
         let before = self.places[index].known;
         let known = self.told.tell_view(self.truth, index, before, then, at);
         let mut now = now;
-        if self.manner.stream && known > before && before > 0 {
+        if self.manner.stream && known > before {
             now = self.ask(now, |requests| &mut requests.events);
+            self.schedule.charge_stream();
             for change in (before..known).filter(|change| run.changes[*change].streamed().is_some()) {
                 self.told.tell(index, change, millis(now) + self.latency);
             }
@@ -193,7 +211,8 @@ impl Poller<'_> {
         self.places[index].wait = wait;
         let spread = wait * (1.0 + self.manner.jitter * (2.0 * self.rng.f64() - 1.0));
         let due = duration(at) + Duration::from_secs_f64(spread);
-        self.schedule.set(slot, due, Duration::from_secs_f64(rung(wait)));
+        let weight = self.manner.weight(run, known, wait, then);
+        self.schedule.set(slot, due, Duration::from_secs_f64(rung(weight)));
         now
     }
 
@@ -202,11 +221,11 @@ impl Poller<'_> {
         let mut now = now;
         for _ in 0..self.live.div_ceil(PAGE) {
             now = self.ask(now, |requests| &mut requests.list);
+            self.schedule.charge_list();
         }
         let ended: Vec<usize> = self.ends.range(..=(shown, usize::MAX)).map(|(_, run)| *run).collect();
         for run in ended {
-            // An interval so short that they are the most late of all.
-            self.schedule.set(slot(run), now, Duration::from_millis(1));
+            self.schedule.hasten(slot(run), now);
         }
         now
     }
@@ -221,6 +240,22 @@ fn slot(run: usize) -> u32 {
     u32::try_from(run).expect("a fleet of thousands")
 }
 
+impl Manner {
+    #[expect(clippy::cast_precision_loss, reason = "hours in milliseconds")]
+    fn weight(&self, run: &Run, known: usize, wait: f64, now: i64) -> f64 {
+        let (Formula::Steps { cap, .. } | Formula::Ladder { cap, .. }) = self.formula else { return wait };
+        match self.weights {
+            Weights::Wait => wait,
+            _ if !waits_for_people(run, known) => wait,
+            Weights::Kind => cap,
+            Weights::Age => {
+                let hours = (now - run.changes[known - 1].at).max(0) as f64 / 3_600_000.0;
+                cap * hours.powf(0.25).clamp(0.5, 4.0)
+            }
+        }
+    }
+}
+
 impl Formula {
     #[expect(clippy::cast_precision_loss, reason = "hours in milliseconds")]
     fn wait(self, run: &Run, known: usize, changed: bool, before: f64, now: i64) -> f64 {
@@ -228,6 +263,17 @@ impl Formula {
         match self {
             Self::Steps { initial, .. } if changed => initial,
             Self::Steps { initial, multiplier, cap } => (before * multiplier).max(initial).min(cap),
+            Self::Ladder { initial, human_first, .. } if changed => {
+                if waits_for_people(run, known) {
+                    human_first
+                } else {
+                    initial
+                }
+            }
+            Self::Ladder { initial, agent, human, cap, .. } => {
+                let multiplier = if waits_for_people(run, known) { human } else { agent };
+                (before * multiplier).max(initial).min(cap)
+            }
             Self::Age(growth) => growth.wait(age(run.changes[known - 1].at)),
             Self::Kinds { agent, human } => open(run, known)
                 .map(|(is_human, since)| if is_human { human.wait(age(since)) } else { agent.wait(age(since)) })
@@ -241,6 +287,12 @@ impl Formula {
             }
         }
     }
+}
+
+/// Whether somebody is waited for, and no agent.
+fn waits_for_people(run: &Run, known: usize) -> bool {
+    let mut open = open(run, known).peekable();
+    open.peek().is_some() && open.all(|(is_human, _)| is_human)
 }
 
 /// Who is open as far as is known, whether a human's step, and since when.

@@ -191,7 +191,7 @@ impl Plan {
         let say = plain::duration;
         let Self { terms, demand, .. } = self;
         if let Some(Remedy { max, rate }) = self.remedy {
-            writeln!(out, "\nMore is wanted than there is: each wait is {:.1} times as long.", demand.stretch)?;
+            writeln!(out, "\nMore is wanted than there is: the longest wait is {:.1} times as long.", demand.stretch)?;
             writeln!(out, "  for all that is wanted:    rate_limit = {rate}")?;
             if let Some(max) = max.filter(|_| !self.auto) {
                 writeln!(out, "  to keep within the budget: max_interval = \"auto\" ({})", say(max))?;

@@ -43,13 +43,14 @@ use crate::{
     lifecycle::{Signals, Stop, Wish},
     live::Terminal,
     meters::Meters,
-    overview::outlook::Asker,
+    overview::{outlook::Asker, polling::sweeps},
     server::Listener,
     store::{Access, Handle, SqliteStore, StoreError},
     systemd,
     watch::{
         demand::per_minute,
         list::{self as lines, Entry},
+        outlook::Scope,
         run::{self as watching, Command, Ended, Lost, Report},
         watcher::Mode,
     },
@@ -468,6 +469,10 @@ impl Daemon {
     async fn log_summary(&mut self) {
         self.ask_report().await;
         info!("{}", self.status_line());
+        let outlook = watching::ask(&self.commands, |answer| Command::Outlook(Scope::Nobody, answer), LIFE_SIGN).await;
+        if let Some(said) = outlook.and_then(|outlook| sweeps(&outlook.polling)) {
+            info!("{}", said.at(self.clock.now()));
+        }
         // The sinks count their queues now and then, and a stopped one not at all: who asks gets the truth of this moment.
         let queues = self.store.read(|store| store.queues()).await.unwrap_or_default();
         for sink in self.dispatcher.as_ref().map(Dispatcher::summary).unwrap_or_default() {

@@ -212,6 +212,7 @@ mod tests {
             unanswered: None,
             limited_until: None,
             refused: None,
+            sweeps: None,
         };
         watching::Outlook { polling, executions: vec![], next: None }
     }

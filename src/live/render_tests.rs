@@ -107,6 +107,7 @@ fn polling() -> Polling {
         unanswered: None,
         limited_until: None,
         refused: None,
+        sweeps: None,
     }
 }
 

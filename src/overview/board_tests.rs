@@ -84,6 +84,7 @@ fn live(troubled: &[(&str, u64)], more: usize) -> Live {
         unanswered: None,
         limited_until: None,
         refused: None,
+        sweeps: None,
     };
     let watch = watching::Outlook { polling, executions: troubled.iter().map(prospect).collect(), next: None };
     let daemon = Daemon { pid: 1, version: "1".into(), started_at: at(0) };

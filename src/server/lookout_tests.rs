@@ -40,6 +40,7 @@ fn lookout(slow: Duration) -> (Arc<Lookout>, Arc<AtomicUsize>) {
                         unanswered: None,
                         limited_until: None,
                         refused: None,
+                        sweeps: None,
                     };
                     let _ = answer.send(Outlook { polling, executions: vec![], next: None });
                 }

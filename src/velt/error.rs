@@ -351,6 +351,26 @@ mod tests {
     }
 
     #[test]
+    fn every_way_not_to_answer_is_passing_and_told_in_words() {
+        for (transport, told, each) in [
+            (Transport::TimedOut(Duration::from_secs(15)), "no answer within 15s", false),
+            (
+                Transport::Connect { to: "https://api.example".into(), why: "connection refused".into() },
+                "can't connect to https://api.example: connection refused",
+                false,
+            ),
+            (Transport::Broken("reset".into()), "the connection broke: reset", false),
+            // One execution's answer is: others may have the same trouble, and each is told.
+            (Transport::TooLarge(8), "the answer is larger than api.max_response_bytes (8 bytes)", true),
+            (Transport::Other("odd".into()), "odd", false),
+        ] {
+            let trouble = Trouble::from(transport);
+            assert_eq!(trouble.verdict, Verdict::Passing { retry_after: None }, "{trouble}");
+            assert_eq!((&*trouble.what, &*trouble.kind, trouble.each), (told, told, each));
+        }
+    }
+
+    #[test]
     fn a_success_must_answer_the_question_that_was_asked() {
         let id: ExecutionId = "exec_1".parse().unwrap();
         let good = r#"{"result":{"executionId":"exec_1","status":"running","steps":[]}}"#;

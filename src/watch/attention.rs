@@ -74,9 +74,10 @@ pub struct Attended {
 pub fn attend(mut memory: Memory, changed: bool, attention: &Attention, reading: &Reading<'_>) -> Attended {
     if changed {
         memory.stalled = false;
-        // A change may bear an older date than it can have: the read before did not show it yet.
-        memory.changed_at =
-            last_told(&memory).max(reading.previous_observed_at).filter(|_| attention.stalled_after.is_some());
+        // A change may bear an older date than it can have: the read before did not show it yet. Where the clock has been set back since,
+        // that read seems to be of the future.
+        let before = reading.previous_observed_at.map(|before| before.min(reading.observed_at));
+        memory.changed_at = last_told(&memory).max(before).filter(|_| attention.stalled_after.is_some());
     }
     let mut next = Look::NEVER;
     let mut narrator = Narrator::new(memory, reading, false);

@@ -207,3 +207,16 @@ fn a_look_is_ahead_until_it_is_due() {
     assert_eq!((Look::NEVER.ahead(time(0)), Look::NEVER.is_due(time(0))), (None, false));
     assert_eq!((Look::UNKNOWN.ahead(time(0)), Look::UNKNOWN.is_due(time(0))), (None, true));
 }
+
+#[test]
+fn a_clock_that_was_ahead_at_the_read_before_delays_nothing() {
+    let mut story = Story::new(attention(1, &[]));
+    let shown = |status: &str| {
+        let mut view = view("agent", status, Some(HOUR));
+        view.started_at = Some(time(HOUR));
+        view
+    };
+    story.read(&shown("running"), 10 * HOUR);
+    assert_eq!(story.lines(&shown("waiting"), 3 * HOUR), [""; 0]);
+    assert_eq!(story.lines(&shown("waiting"), 4 * HOUR), ["watch.stalled"]);
+}

@@ -2,8 +2,8 @@
 //! `max_interval = "auto"` and behind the daemon's warning. Pure.
 //!
 //! It plays runs through the pace, poll by poll, and counts. What the runs are made of is taken from [`AGENT`] and [`PERSON`]: steps one
-//! after another, in a fleet where another run begins when one ends. More work than budget makes every wait longer by the same factor, since
-//! the schedule serves whoever is most late for its own interval.
+//! after another, in a fleet where another run begins when one ends. More work than budget makes those wait who wait for a person, all by
+//! as much, and those in which an agent is at work by the same factor; where these alone ask for more than may go before the others, by more.
 
 use std::{f64::consts::TAU, sync::LazyLock, time::Duration};
 
@@ -119,7 +119,9 @@ pub struct Demand {
     /// Pages of lists a second, of discovery and of sweeps.
     pub discovery: f64,
     pub sweeps: f64,
-    /// So many times the waits are as long as they should be; 1 where the budget is enough.
+    /// All requests a second that go out.
+    pub sent: f64,
+    /// So many times the longest wait is as long as it should be; 1 where the budget is enough.
     pub stretch: f64,
     pub agent: Delays,
     pub person: Delays,
@@ -176,7 +178,7 @@ impl Terms {
 
     /// What one execution asks for, in requests a second.
     pub fn each(&self) -> f64 {
-        life(&self.pace, self.events, 1.0).requests()
+        life(&self.pace, self.events, Late::default()).requests()
     }
 
     /// Whether so many, each of which asks for `each`, ask for more than there is.
@@ -190,26 +192,11 @@ impl Terms {
     pub fn demand(&self, executions: usize) -> Demand {
         #[expect(clippy::cast_precision_loss, reason = "no fleet is that large")]
         let count = executions as f64;
-        let wish = life(&self.pace, self.events, 1.0);
-        let room = self.room(executions);
-        let (mut stretch, mut got) = (1.0, wish.clone());
-        if self.is_too_much(executions, wish.requests()) {
-            // What it would be if waits were all there is; streams and what begins anew make it more.
-            let (mut low, mut high) = (1.0_f64, 1.0e6_f64);
-            for _ in 0..30 {
-                let middle = (low * high).sqrt();
-                if count * life(&self.pace, self.events, middle).requests() > room {
-                    low = middle;
-                } else {
-                    high = middle;
-                }
-                if high / low < 1.001 {
-                    break;
-                }
-            }
-            stretch = high;
-            got = life(&self.pace, self.events, stretch);
-        }
+        let wish = life(&self.pace, self.events, Late::default());
+        let too_much = self.is_too_much(executions, wish.requests());
+        let late = if too_much { self.late(executions, &wish) } else { self.in_turn(count * wish.requests()) };
+        let got = life(&self.pace, self.events, late);
+        let longest = self.pace.max().as_secs_f64();
         // The schedule's promise: nobody who is due waits for longer than twice the fleet's turn.
         let turn = Duration::try_from_secs_f64(2.0 * count / self.rate.per_second()).unwrap_or(Duration::MAX);
         let worst = |delays: Delays| Delays { worst: wish.agent.worst.saturating_add(turn), ..delays };
@@ -219,10 +206,37 @@ impl Terms {
             streams: wish.streams * count,
             discovery: self.discovery,
             sweeps: self.sweep_pages(executions),
-            stretch,
+            sent: (count * got.requests() + self.lists(executions)).min(self.rate.per_second()),
+            stretch: if too_much { 1.0 + late.person / longest } else { 1.0 },
             agent: worst(got.agent),
             person: worst(got.person),
         }
+    }
+
+    /// How long whoever is due waits for a turn where the budget is enough: requests go out one by one, and those for agents go first.
+    fn in_turn(&self, requests: f64) -> Late {
+        let each = self.rate.interval().as_secs_f64();
+        let used = (requests * each).min(AIM);
+        Late { agent: used * each / 2.0, person: used * each / (2.0 * (1.0 - used)), factor: 1.0 }
+    }
+
+    /// The same where it is not enough.
+    fn late(&self, executions: usize, wish: &Life) -> Late {
+        #[expect(clippy::cast_precision_loss, reason = "no fleet is that large")]
+        let count = executions as f64;
+        let (room, each) = (self.room(executions), self.rate.interval().as_secs_f64());
+        let requests = |late: Late| count * life(&self.pace, self.events, late).requests();
+        // Whoever is most late for its own wait goes first, and people's count as the longest: so agents' grow by the same factor.
+        let longest = self.pace.max().as_secs_f64();
+        let alike = |person: f64| Late { agent: each, person, factor: 1.0 + person / longest };
+        let mut late = alike(solve(each, |person| requests(alike(person)) <= room));
+        let ahead = (AHEAD * self.rate.per_second() - self.lists(executions) - count * wish.streams).max(room / 20.0);
+        let agents = |late: Late| count * life(&self.pace, self.events, late).phases[Phase::Running as usize].1;
+        if agents(late) > ahead {
+            late.factor = solve(late.factor, |factor| agents(Late { factor, ..late }) <= ahead);
+            late.person = solve(each, |person| requests(Late { person, ..late }) <= room);
+        }
+        late
     }
 
     /// What would make room for all that is wanted.
@@ -240,8 +254,8 @@ impl Terms {
         let what = if demand.stretch > 1.0 {
             let (wanted, mean) = (per_minute(demand.wanted()), plain::duration(demand.person.mean));
             format!(
-                "{executions} executions ask for {wanted} requests a minute, and poll.rate_limit allows {allowed}: each wait is {:.1} times as \
-                 long, and news of a person's step comes after {mean} on average",
+                "{executions} executions ask for {wanted} requests a minute, and poll.rate_limit allows {allowed}: the longest wait is {:.1} times \
+                 as long, and news of a person's step comes after {mean} on average",
                 demand.stretch
             )
         } else {
@@ -277,7 +291,7 @@ impl Terms {
     /// enough; `None` where even the shortest is too long.
     pub fn max_for(&self, delay: Duration) -> Option<Duration> {
         let fits = |max: Duration| {
-            let life = life(&capped(&self.pace, max), self.events, 1.0);
+            let life = life(&capped(&self.pace, max), self.events, Late::default());
             life.agent.mean.max(life.person.mean) <= delay
         };
         let grid = grid(self.pace.initial());
@@ -322,7 +336,7 @@ impl Fit {
 
     fn requests(&mut self, at: usize) -> f64 {
         let Self { terms, grid, tried } = self;
-        *tried[at].get_or_insert_with(|| life(&capped(&terms.pace, grid[at]), terms.events, 1.0).requests())
+        *tried[at].get_or_insert_with(|| life(&capped(&terms.pace, grid[at]), terms.events, Late::default()).requests())
     }
 
     /// The longest wait for so many executions; `None` where there is no budget to go by.
@@ -347,15 +361,52 @@ impl Fit {
     }
 }
 
-/// The life of an execution at a pace, every wait of which is `stretch` times as long.
-fn life(pace: &Pace, events: bool, stretch: f64) -> Life {
+/// So much later than due executions are read, in seconds.
+#[derive(Debug, Clone, Copy)]
+struct Late {
+    agent: f64,
+    person: f64,
+    /// An agent's waits are so many times as long on top, where that is less than a person's.
+    factor: f64,
+}
+
+impl Default for Late {
+    fn default() -> Self {
+        Self { agent: 0.0, person: 0.0, factor: 1.0 }
+    }
+}
+
+/// This share of the budget goes before those who have lost patience.
+const AHEAD: f64 = 4.0 / 9.0;
+
+/// The least number from `least` on that is enough, more or less.
+fn solve(least: f64, is_enough: impl Fn(f64) -> bool) -> f64 {
+    let (mut low, mut high) = (least, least * 1.0e7);
+    if is_enough(low) {
+        return low;
+    }
+    while high / low > 1.005 {
+        let middle = (low * high).sqrt();
+        if is_enough(middle) {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    high
+}
+
+/// The life of an execution at a pace, where it is read so much later than it is due.
+fn life(pace: &Pace, events: bool, late: Late) -> Life {
     static RUNS: LazyLock<Vec<Step>> = LazyLock::new(runs);
-    let waits = waits(pace);
-    let longest = waits[waits.len() - 1] * stretch;
-    let mut played = Played { waits, stretch, jitter: pace.jitter(), ..Played::default() };
+    let agent = waits(pace, Pace::next)
+        .into_iter()
+        .map(|wait| (wait * late.factor + late.agent).min(wait + late.person.max(late.agent)));
+    let person: Vec<f64> = waits(pace, Pace::next_quickly).into_iter().map(|wait| wait + late.person).collect();
+    let mut played = Played { agents: agent.collect(), people: person, jitter: pace.jitter(), ..Played::default() };
     RUNS.chunks(STEPS).for_each(|run| played.run(run));
     let whole: f64 = played.time.iter().sum();
-    let worst = Duration::from_secs_f64(longest * (1.0 + pace.jitter()));
+    let worst = pace.max().mul_f64(1.0 + pace.jitter());
     #[expect(clippy::cast_precision_loss, reason = "a few million")]
     let a_second = |count: u64| count as f64 / whole;
     Life {
@@ -367,12 +418,12 @@ fn life(pace: &Pace, events: bool, stretch: f64) -> Life {
 }
 
 /// One wait after another from a change on, in seconds; the last one comes again and again.
-fn waits(pace: &Pace) -> Vec<f64> {
+fn waits(pace: &Pace, next: impl Fn(&Pace, Duration) -> Duration) -> Vec<f64> {
     // The shortest comes twice: once for the change, once as the first that may grow.
     let mut waits = vec![pace.initial(), pace.initial()];
     loop {
         let last = waits[waits.len() - 1];
-        let next = pace.next(last);
+        let next = next(pace, last);
         if next == last {
             return waits.iter().map(Duration::as_secs_f64).collect();
         }
@@ -430,8 +481,9 @@ fn normals(count: usize) -> Vec<f64> {
 
 #[derive(Debug, Default)]
 struct Played {
-    waits: Vec<f64>,
-    stretch: f64,
+    /// From one read to the next, while an agent is at work and while people are waited for.
+    agents: Vec<f64>,
+    people: Vec<f64>,
     jitter: f64,
     draw: Draw,
     /// By phase: seconds, and reads.
@@ -458,10 +510,11 @@ impl Played {
         self.count(steps[0], unchanged, 0.0, 1);
         self.changes += 1;
         while open < steps.len() {
-            let at = unchanged.min(self.waits.len() - 1);
-            let wait = self.waits[at] * self.stretch;
+            let waits = if steps[open].person { &self.people } else { &self.agents };
+            let at = unchanged.min(waits.len() - 1);
+            let wait = waits[at];
             let left = ends[open] - now;
-            if at + 1 == self.waits.len() && left > 4.0 * wait {
+            if at + 1 == waits.len() && left > 4.0 * wait {
                 // Nothing happens for long: not each of these reads has to be played.
                 let many = (left / wait).floor() - 2.0;
                 #[expect(
@@ -493,7 +546,7 @@ impl Played {
     fn count(&mut self, step: Step, at: usize, seconds: f64, reads: u64) {
         let phase = if !step.person {
             Phase::Running
-        } else if at + 1 < self.waits.len() {
+        } else if at + 1 < self.people.len() {
             Phase::Fresh
         } else {
             Phase::Longest

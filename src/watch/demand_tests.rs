@@ -34,15 +34,16 @@ fn the_steps_played_are_those_of_the_distributions() {
 #[test]
 fn the_waits_are_those_of_the_watcher() {
     let pace = Pace::try_new(s(2), s(10), 1.5, 0.2).unwrap();
-    assert_eq!(waits(&pace), [2.0, 2.0, 3.0, 4.5, 6.75, 10.0]);
+    assert_eq!(waits(&pace, Pace::next), [2.0, 2.0, 3.0, 4.5, 6.75, 10.0]);
+    assert_eq!(waits(&pace, Pace::next_quickly), [2.0, 2.0, 4.5, 10.0]);
     let flat = Pace::try_new(s(2), s(10), 1.0, 0.0).unwrap();
-    assert_eq!(waits(&flat), [2.0, 2.0]);
+    assert_eq!(waits(&flat, Pace::next_quickly), [2.0, 2.0]);
 }
 
 #[test]
 fn a_pace_without_growth_asks_as_often_as_it_says() {
     let pace = Pace::try_new(s(10), s(10), 1.5, 0.0).unwrap();
-    let life = life(&pace, false, 1.0);
+    let life = life(&pace, false, Late::default());
     assert!(near(life.requests(), 0.1, 0.01), "{}", life.requests());
     for delays in [life.agent, life.person] {
         assert!(
@@ -63,9 +64,19 @@ fn a_fleet_within_its_budget_is_not_stretched_and_one_beyond_it_waits_as_much_lo
     let beyond = terms.demand(2_000);
     assert!(near(beyond.wanted(), within.wanted() * 20.0, 0.01), "what is wanted grows with the fleet");
     assert!(beyond.stretch > 2.0, "{}", beyond.stretch);
-    let got = 2_000.0 * life(&terms.pace, true, beyond.stretch).requests();
-    assert!(near(got, 5.0, 0.01), "what it gets is the budget: {got}");
-    assert!(beyond.person.mean > within.person.mean.mul_f64(2.0));
+    for executions in [2_000_u32, 20_000] {
+        let wish = life(&terms.pace, true, Late::default());
+        let late = terms.late(executions as usize, &wish);
+        let got = f64::from(executions) * life(&terms.pace, true, late).requests();
+        assert!(near(got, 5.0, 0.02), "what {executions} get is the budget: {got}");
+    }
+    assert!(beyond.person.mean > within.person.mean.mul_f64(2.0), "people are waited for, and these wait");
+    assert!(beyond.agent.median * 4 < beyond.person.median, "agents' steps are told before");
+    let late = |executions: usize| terms.late(executions, &life(&terms.pace, true, Late::default()));
+    for (executions, alike) in [(1_000, true), (20_000, false)] {
+        let Late { person, factor, .. } = late(executions);
+        assert_eq!(near(factor, 1.0 + person / 120.0, 0.01), alike, "{executions}: {person} s, {factor} times");
+    }
     let shares: f64 = beyond.phases.iter().map(|(executions, _)| executions).sum();
     assert!(near(shares, 2_000.0, 0.001), "each is in one phase");
 }
@@ -80,9 +91,12 @@ fn lists_and_streams_are_part_of_it() {
     assert!(listing.demand(1_000).stretch > streams.demand(1_000).stretch, "what lists take is not there for polls");
     let sweeping = Terms { sweeps: true, ..streams.clone() };
     let with = sweeping.demand(1_000);
-    assert!(near(with.sweeps, 2.0 / 30.0, 0.001), "two pages every quarter of the longest wait: {}", with.sweeps);
+    assert!(near(with.sweeps, 2.0 / 12.65, 0.001), "two pages, for what they are worth: {}", with.sweeps);
     assert!(near(with.wanted(), streams.demand(1_000).wanted() + with.sweeps, 0.001));
-    assert_eq!((sweeping.sweep_interval(1_000), sweeping.sweep_interval(19)), (Some(s(30)), None));
+    assert_eq!(
+        (sweeping.sweep_interval(1_000), sweeping.sweep_interval(19)),
+        (Some(Duration::from_nanos(12_649_110_641)), None)
+    );
     let many = sweeping.demand(100_000).sweeps;
     assert!(near(many, 0.5, 0.001), "a tenth of the budget at most: {many}");
 }
@@ -115,7 +129,7 @@ fn what_is_said_names_the_settings_that_help() {
     for piece in [
         format!("1000 executions ask for {} requests a minute", per_minute(demand.wanted())),
         "poll.rate_limit allows 300: ".into(),
-        format!("each wait is {:.1} times as long", demand.stretch),
+        format!("the longest wait is {:.1} times as long", demand.stretch),
         format!("max_interval = \"auto\" ({} for so many)", plain::duration(max)),
         format!("rate_limit = {rate}"),
     ] {

@@ -9,7 +9,10 @@ use hashbrown::HashMap;
 use serde_json::value::RawValue;
 use tracing::debug;
 
-use super::merge::{self, Merged, StreamRead};
+use super::{
+    fleet::AtWork,
+    merge::{self, Merged, StreamRead},
+};
 use crate::{
     clock::Time,
     event::{Data, Event, EventId, Kind, StepFacts},
@@ -131,6 +134,14 @@ pub fn standing(memory: &Memory) -> Standing {
 /// Whether the execution has not begun.
 pub fn is_pending(memory: &Memory) -> bool {
     memory.execution.as_ref().is_some_and(|execution| execution.status == ExecutionStatus::Pending)
+}
+
+/// Whose work is under way.
+pub fn at_work(memory: &Memory) -> AtWork {
+    let mut open = memory.steps.iter().filter(|step| !step.status.is_terminal()).peekable();
+    let is_asked =
+        |step: &RememberedStep| step.status == StepStatus::Waiting && step.node_type.as_deref() == Some("human");
+    if open.peek().is_some() && open.all(is_asked) { AtWork::People } else { AtWork::Machines }
 }
 
 /// What of the remembered ends a view denies.

@@ -36,6 +36,18 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Whose work is under way in an execution: machines are done in a minute, people in hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AtWork {
+    /// Not read since the start, or not changed since.
+    #[default]
+    Unknown,
+    /// An agent or a webhook is at work, or something is about to begin.
+    Machines,
+    /// All that is open waits for somebody.
+    People,
+}
+
 /// One execution; about 220 bytes with its id, its map entry and its place in the schedule.
 #[expect(clippy::struct_excessive_bools, reason = "facts that hold independently of each other, each asked for alone")]
 #[derive(Debug)]
@@ -58,6 +70,8 @@ pub struct Watched {
     pub shown: Shown,
     /// The last read that changed something showed it as not begun.
     pub pending: bool,
+    /// By the last read that changed something.
+    pub at_work: AtWork,
     /// When what is under way has come back, it is read again before the others.
     pub hasten: bool,
     /// A request or a commit for it is under way.
@@ -87,6 +101,7 @@ impl Watched {
             standing: Standing::Watching,
             shown: Shown::Never,
             pending: false,
+            at_work: AtWork::Unknown,
             hasten: false,
             busy: false,
             listed: true,

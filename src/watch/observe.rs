@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     attention::{Attended, Attention, Look, attend},
     diff::{self, Diff, Reading, Told},
+    fleet::AtWork,
     merge::{self, StreamRead},
     schedule::Slot,
 };
@@ -43,6 +44,7 @@ pub enum Observed {
         standing: Standing,
         /// It has not begun.
         pending: bool,
+        at_work: AtWork,
         events: usize,
         look: Look,
     },
@@ -139,10 +141,15 @@ pub async fn commit(
             let Attended { memory, told: due, next } = attend(memory, true, attention, &subject.reading());
             told.extend(due);
             let standing = diff::standing(&memory);
-            let pending = diff::is_pending(&memory);
+            let (pending, at_work) = (diff::is_pending(&memory), diff::at_work(&memory));
             let events = told.len();
             let fingerprint = looked_at(&memory);
-            (memory, told, fingerprint, Observed::Changed { fingerprint, standing, pending, events, look: next })
+            (
+                memory,
+                told,
+                fingerprint,
+                Observed::Changed { fingerprint, standing, pending, at_work, events, look: next },
+            )
         }
     };
     // What no event speaks of and the memory doesn't hold is no reason to write.

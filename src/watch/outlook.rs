@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{fleet::Tally, schedule::Slot};
+use super::{fleet::Tally, schedule::Slot, sweep::Going};
 use crate::{clock::Time, store::Standing, velt::model::ExecutionId};
 
 /// So many executions are in an answer at most.
@@ -54,6 +54,21 @@ pub struct Polling {
     pub limited_until: Option<Time>,
     /// The credentials are refused.
     pub refused: Option<Refused>,
+    /// How lists are read for ends; `None` where too few are watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweeps: Option<Sweeping>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sweeping {
+    pub going: Going,
+    /// When all of them had been read the last time.
+    pub last_at: Option<Time>,
+    /// In so many pages.
+    pub last_pages: u32,
+    /// Pages since the start: so many of the requests.
+    pub pages: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

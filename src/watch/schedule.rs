@@ -1,9 +1,9 @@
 //! Who is due: one timer queue for all executions, and a fair order when there is more work than budget. Pure.
 //!
-//! Who is hastened goes first, then the one most late relative to its own interval; but who has waited longer than the patience goes
-//! before everybody else, longest waiting first, and lets only one in eight be somebody hastened. So nobody waits longer than
-//! 2 × executions ÷ rate: until its patience ends, and then while those before it are served, each of whom is served once. The less of the
-//! rate is left for those, the shorter the patience: see [`patience`].
+//! Who is hastened goes first, then the one most late relative to its own weight. But while somebody has waited for longer than the
+//! patience, five of nine requests, of whatever kind, are theirs, longest waiting first; whoever goes before them is paid for by that. So
+//! nobody waits longer than 2 × executions ÷ rate: until its patience ends, and then while those before it are served, each of whom is
+//! served once. And those with whom something happens every few seconds don't wait behind all others, however small the budget is.
 
 use std::{
     cmp::Reverse,
@@ -17,12 +17,12 @@ pub type Slot = u32;
 #[derive(Debug, Default)]
 pub struct Schedule {
     timers: BinaryHeap<Reverse<Entry>>,
-    /// Those due, by (coarse) interval; each queue in the order they became due, so only its head can be the most late.
+    /// Those due, by (coarse) weight; each queue in the order they became due, so only its head can be the most late.
     ready: BTreeMap<u32, VecDeque<Entry>>,
     /// Those who go first, the longest waiting before the others.
     hastened: BinaryHeap<Reverse<Entry>>,
-    /// How many of those who had lost patience were served, less what was taken off for those hastened that came before such.
-    served: u32,
+    /// What is saved up for those who go before those who have lost patience. Below zero where lists and streams have taken more.
+    ahead: i64,
     /// The entry of a slot that counts; older ones are skipped when they come up.
     current: Vec<u32>,
     /// When each slot is due, for whoever asks: the queues are not to be searched. `NEVER` where it is not.
@@ -31,10 +31,10 @@ pub struct Schedule {
 
 const NEVER: u64 = u64::MAX;
 
-/// To a sixteenth of itself: intervals are spread by jitter, and each other one is a queue whose head is asked at every turn.
-fn coarse(interval_ms: u32) -> u32 {
-    let spare = (u32::BITS - interval_ms.leading_zeros()).saturating_sub(5);
-    interval_ms >> spare << spare
+/// To a sixteenth of itself: weights are spread by jitter, and each other one is a queue whose head is asked at every turn.
+fn coarse(weight_ms: u32) -> u32 {
+    let spare = (u32::BITS - weight_ms.leading_zeros()).saturating_sub(5);
+    weight_ms >> spare << spare
 }
 
 /// Whether so much is held for so few that giving half of it back pays.
@@ -42,20 +42,30 @@ fn is_roomy(len: usize, capacity: usize) -> bool {
     capacity > 1_024 && capacity / 4 > len
 }
 
-/// While somebody has lost patience, at most one in so many is somebody hastened.
-const HASTENED: u32 = 8;
+/// While somebody has lost patience, so many requests go before, for so many that are given to them.
+const AHEAD: u32 = 4;
+const THEIRS: u32 = 5;
 
-/// What nobody was hastened for is saved up, for those who become known together: for one in so many of those who wait.
+/// A stream's page counts as so much of a request, where a whole one is [`THEIRS`].
+const STREAM: u32 = 3;
+
+/// More is not owed: eight requests.
+const DEBT: u32 = 8 * THEIRS;
+
+/// What nobody goes before for is saved up, for those who become known together: for one in so many of those who wait.
 const SAVED: u32 = 64;
 
-/// How long anybody may wait before they go before everybody else, where one turn of everybody takes `turn` at the full rate and `others`
-/// is the share of the requests that are no polls, at most.
-pub fn patience(turn: Duration, others: f64) -> Duration {
+/// For how many that is, at least: two, or what is not a whole one would be lost.
+const SAVED_LEAST: u32 = 2;
+
+/// How long anybody may wait before requests are given to them, where one turn of everybody takes `turn` at the full rate and one request
+/// `each`.
+pub fn patience(turn: Duration, each: Duration) -> Duration {
     const LONG: Duration = Duration::from_secs(1 << 32);
-    // What is left for the polls stretches a turn, and so does who is hastened; two turns are promised in all.
-    let left = (1.0 - others) * (1.0 - 1.0 / f64::from(HASTENED));
-    let turn = turn.min(LONG);
-    turn.saturating_mul(2).saturating_sub(turn.div_f64(left.max(0.5))).saturating_sub(turn / SAVED)
+    let (turn, each) = (turn.min(LONG), each.min(LONG));
+    // Two turns are promised, whoever goes ahead stretches one, and what is saved up is spent on top.
+    let saved = (turn / SAVED).max(each * SAVED_LEAST);
+    (turn * 2).saturating_sub(turn * (AHEAD + THEIRS) / THEIRS).saturating_sub(saved)
 }
 
 /// Milliseconds keep an entry at 20 bytes; a million of them are one small machine's business.
@@ -64,7 +74,7 @@ struct Entry {
     due_ms: u64,
     slot: Slot,
     version: u32,
-    interval_ms: u32,
+    weight_ms: u32,
 }
 
 impl Entry {
@@ -75,13 +85,13 @@ impl Entry {
 }
 
 impl Schedule {
-    /// `slot` is due at `due`; how late it is later counts in units of `interval`. Replaces what was set before.
-    pub fn set(&mut self, slot: Slot, due: Duration, interval: Duration) {
+    /// `slot` is due at `due`; how late it is later counts in units of `weight`. Replaces what was set before.
+    pub fn set(&mut self, slot: Slot, due: Duration, weight: Duration) {
         let version = self.forget(slot);
         let due_ms = u64::try_from(due.as_millis()).unwrap_or(u64::MAX);
-        let interval_ms = coarse(u32::try_from(interval.as_millis()).unwrap_or(u32::MAX).max(1));
+        let weight_ms = coarse(u32::try_from(weight.as_millis()).unwrap_or(u32::MAX).max(1));
         self.due_ms[slot as usize] = due_ms;
-        self.timers.push(Reverse(Entry { due_ms, slot, version, interval_ms }));
+        self.timers.push(Reverse(Entry { due_ms, slot, version, weight_ms }));
     }
 
     /// Makes room for so many more at once.
@@ -97,7 +107,7 @@ impl Schedule {
         let version = self.forget(slot);
         let due_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         self.due_ms[slot as usize] = due_ms;
-        self.hastened.push(Reverse(Entry { due_ms, slot, version, interval_ms: 1 }));
+        self.hastened.push(Reverse(Entry { due_ms, slot, version, weight_ms: 1 }));
     }
 
     /// `slot` is not due any more.
@@ -107,6 +117,20 @@ impl Schedule {
         }
     }
 
+    /// A page of a list goes out: it has gone before those who wait.
+    pub fn charge_list(&mut self) {
+        self.charge(THEIRS);
+    }
+
+    /// A page of a stream goes out: in part it belongs to the turn that it follows, or nobody could go before while every turn brings news.
+    pub fn charge_stream(&mut self) {
+        self.charge(STREAM);
+    }
+
+    fn charge(&mut self, what: u32) {
+        self.ahead = (self.ahead - i64::from(what)).max(-i64::from(DEBT));
+    }
+
     /// Takes the execution that goes next, if one is due.
     pub fn take(&mut self, now: Duration, patience: Duration) -> Option<Slot> {
         self.ripen(now);
@@ -114,34 +138,34 @@ impl Schedule {
         let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
         let heads = || self.ready.values().filter_map(|queue| queue.front());
         let hastened = self.hastened.peek().map(|Reverse(entry)| entry);
-        let oldest = heads().chain(hastened).min_by_key(|entry| entry.due_ms)?;
-        let saved = u32::try_from(self.backlog()).unwrap_or(u32::MAX) / SAVED;
-        let next = if now_ms.saturating_sub(oldest.due_ms) > patience_ms {
-            match hastened {
-                Some(first) if self.served >= HASTENED - 1 => {
-                    self.served -= HASTENED - 1;
-                    first
-                }
-                _ => {
-                    self.served = (self.served + 1).min((HASTENED - 1).saturating_mul(saved.max(1)));
-                    oldest
-                }
-            }
-        } else if let Some(first) = hastened {
-            first
-        } else {
-            // Compared crosswise, in whole numbers: a/b > c/d as a·d > c·b.
+        let oldest = *heads().chain(hastened).min_by_key(|entry| entry.due_ms)?;
+        // Compared crosswise, in whole numbers: a/b > c/d as a·d > c·b.
+        let latest = || {
             heads().max_by(|a, b| {
                 let late = |entry: &Entry| u128::from(now_ms.saturating_sub(entry.due_ms)) + 1;
-                (late(a) * u128::from(b.interval_ms))
-                    .cmp(&(late(b) * u128::from(a.interval_ms)))
+                (late(a) * u128::from(b.weight_ms))
+                    .cmp(&(late(b) * u128::from(a.weight_ms)))
                     .then(b.due_ms.cmp(&a.due_ms))
-            })?
+            })
         };
-        let slot = next.slot;
-        self.forget(slot);
+        let first = *hastened.or_else(latest)?;
+        let saved = u32::try_from(self.backlog()).unwrap_or(u32::MAX) / SAVED;
+        // Half of what is saved up is for those who are hastened alone.
+        let least = i64::from(THEIRS) * if hastened.is_some() { 1 } else { 1 + i64::from(saved / 2) };
+        let next = if now_ms.saturating_sub(oldest.due_ms) <= patience_ms {
+            // Nobody has anything owed to them.
+            self.ahead = self.ahead.max(0);
+            first
+        } else if self.ahead >= least && first != oldest {
+            self.ahead -= i64::from(THEIRS);
+            first
+        } else {
+            self.ahead = (self.ahead + i64::from(AHEAD)).min(i64::from(THEIRS) * i64::from(saved.max(SAVED_LEAST)));
+            oldest
+        };
+        self.forget(next.slot);
         self.trim();
-        Some(slot)
+        Some(next.slot)
     }
 
     /// When the next execution becomes due; a time that has passed when one is due already.
@@ -186,7 +210,7 @@ impl Schedule {
             }
             self.timers.pop();
             if counts {
-                self.ready.entry(entry.interval_ms).or_default().push_back(entry);
+                self.ready.entry(entry.weight_ms).or_default().push_back(entry);
             }
         }
         // A whole fleet is due at a start, and waits here or there from then on, not in both.
@@ -304,9 +328,9 @@ mod tests {
         for slot in 41..60 {
             schedule.hasten(slot, s(30));
         }
-        let taken: Vec<Slot> = (0..24).map(|_| schedule.take(s(100), s(60)).unwrap()).collect();
+        let taken: Vec<Slot> = (0..18).map(|_| schedule.take(s(100), s(60)).unwrap()).collect();
         let hastened: Vec<Slot> = taken.iter().copied().filter(|slot| *slot > 40).collect();
-        assert_eq!(hastened, [41, 42, 43], "one in eight, in their order");
+        assert_eq!(hastened, [41, 42, 43, 44, 45, 46, 47, 48], "four in nine, in their order");
         let mut schedule = Schedule::default();
         for slot in 0..700 {
             schedule.set(slot, s(0), s(2));
@@ -319,9 +343,33 @@ mod tests {
         }
         let taken: Vec<Slot> = (0..10).map(|_| schedule.take(s(100), s(60)).unwrap()).collect();
         let hastened: Vec<Slot> = taken.into_iter().filter(|slot| *slot >= 700).collect();
-        assert_eq!(hastened, [700, 701, 702, 703, 704, 705, 706, 707], "where many wait, more is saved up for them");
-        schedule.remove(708);
-        assert_eq!(schedule.take(s(100), s(600)), Some(709), "whoever has left is not waited for");
+        assert_eq!(hastened, (700..710).collect::<Vec<_>>(), "where many wait, more is saved up for them");
+        schedule.remove(710);
+        assert_eq!(schedule.take(s(100), s(600)), Some(711), "whoever has left is not waited for");
+    }
+
+    #[test]
+    fn who_has_lost_patience_does_not_push_aside_those_with_whom_something_happens() {
+        let mut schedule = Schedule::default();
+        for slot in 0..100 {
+            schedule.set(slot, s(0), s(3_600));
+        }
+        // Whether it is the busy one's turn, who is due again at once.
+        let mut turn = |at: u64, charge: fn(&mut Schedule)| {
+            schedule.set(100, s(at), s(2));
+            let taken = schedule.take(s(at + 1), s(60)).unwrap();
+            charge(&mut schedule);
+            if taken != 100 {
+                schedule.set(taken, s(at), s(3_600));
+            }
+            taken == 100
+        };
+        let busy = (300..390).filter(|at| turn(*at, |_| {})).count();
+        assert_eq!(busy, 40, "four in nine are the busy one's, and the rest are in turn");
+        // Lists are paid for by whoever would go before the others.
+        assert!(!(391..421).any(|at| turn(at, Schedule::charge_list)));
+        let busy = (421..521).filter(|at| turn(*at, Schedule::charge_stream)).count();
+        assert!((5..15).contains(&busy), "one in ten or so even where every turn brings news: {busy}");
     }
 
     #[test]
@@ -343,18 +391,17 @@ mod tests {
             prop_assert!(counts <= ms && ms - counts <= ms / 16, "{ms} counts as {counts}");
         }
 
-        /// The same with pages that take their share and a flood of those who are hastened.
+        /// The same with pages and streams that take their share and a flood of those who are hastened.
         #[test]
         fn nobody_waits_longer_for_pages_and_for_those_who_are_hastened(
-            intervals in prop::collection::vec(prop::sample::select(vec![1_u64, 2, 5, 30, 120]), 30..60),
+            intervals in prop::collection::vec(prop::sample::select(vec![1_u64, 2, 5, 30, 120]), 1..60),
             period_ms in 100_u64..2_000,
             others in prop::sample::select(vec![0_u32, 10, 4, 3]),
-            hasten in prop::collection::vec((0_usize..1_500, 0_usize..30), 0..800),
+            hasten in prop::collection::vec((0_usize..1_500, 0_usize..60), 0..800),
         ) {
             let period = Duration::from_millis(period_ms);
             let fleet = u32::try_from(intervals.len()).unwrap();
             let turn = period * fleet;
-            let share = if others == 0 { 0.0 } else { 1.0 / f64::from(others) };
             let mut schedule = Schedule::default();
             let mut due = vec![Duration::ZERO; intervals.len()];
             for slot in 0..fleet {
@@ -362,13 +409,15 @@ mod tests {
             }
             let mut now = Duration::ZERO;
             for round in 0..1_500_u32 {
-                for (_, index) in hasten.iter().filter(|(at, _)| *at == round as usize) {
+                let known = |(at, index): &&(usize, usize)| *at == round as usize && *index < intervals.len();
+                for (_, index) in hasten.iter().filter(known) {
                     // Whoever waits already waits since then.
                     due[*index] = due[*index].min(now);
                     schedule.hasten(u32::try_from(*index).unwrap(), now);
                 }
-                let page = others > 0 && round % others == 0;
-                if !page && let Some(slot) = schedule.take(now, patience(turn, share)) {
+                if others > 0 && round % others == 0 {
+                    schedule.charge_list();
+                } else if let Some(slot) = schedule.take(now, patience(turn, period)) {
                     let index = slot as usize;
                     let waited = now.saturating_sub(due[index]);
                     prop_assert!(waited <= 2 * turn + 2 * period, "waited {waited:?}, a turn is {turn:?}");
@@ -387,7 +436,7 @@ mod tests {
         ) {
             let period = Duration::from_millis(period_ms);
             let fleet = u32::try_from(intervals.len()).unwrap();
-            let patience = period * fleet;
+            let turn = period * fleet;
             let mut schedule = Schedule::default();
             let mut due = vec![Duration::ZERO; intervals.len()];
             for slot in 0..fleet {
@@ -395,10 +444,10 @@ mod tests {
             }
             let mut now = Duration::ZERO;
             for _ in 0..1_500 {
-                if let Some(slot) = schedule.take(now, patience) {
+                if let Some(slot) = schedule.take(now, patience(turn, period)) {
                     let index = slot as usize;
                     let waited = now.saturating_sub(due[index]);
-                    prop_assert!(waited <= 2 * patience + period, "waited {waited:?}, patience {patience:?}");
+                    prop_assert!(waited <= 2 * turn + period, "waited {waited:?}, a turn is {turn:?}");
                     due[index] = now + s(intervals[index]);
                     schedule.set(slot, due[index], s(intervals[index]));
                 }

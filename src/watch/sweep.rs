@@ -7,6 +7,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::discovery::{Setback, next_cursor};
 use crate::{
     config::{Poll, Rate},
@@ -24,14 +26,19 @@ pub const WORTH: usize = 20;
 
 /// Sweeps take at most one in so many requests.
 const SHARE: u32 = 10;
-pub const SHARE_OF_ALL: f64 = 0.1;
+
+/// For one end, with the last step's that comes with it, so many changes that only a poll shows.
+const CHANGES: f64 = 2.0;
 
 /// While one is under way, its pages are at most one in so many requests: what one list says is of about one moment then.
 pub const BURST: u32 = 2;
 
-/// After so many of the shortest waits, what was not worth it is tried again; and after so many sweeps of some definitions everything is
+/// After so many of the usual waits, what was not worth it is tried again; and after so many sweeps of some definitions everything is
 /// read once more, since others may be worth it now.
 const LEARN_EVERY: u32 = 100;
+
+/// Longer than anybody plans for.
+const LONG: Duration = Duration::from_secs(1 << 32);
 
 /// A page that fails in passing so often is given up, with its sweep.
 const TRIES: u32 = 4;
@@ -116,6 +123,22 @@ pub struct Sweeps {
     failures: u32,
     /// The kind of what is wrong, told already.
     trouble: Option<String>,
+    /// Pages asked for since the start.
+    pages: u64,
+    /// When all lists had been read the last time, and in how many pages.
+    last: Option<(Duration, u32)>,
+}
+
+/// What sweeps are at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Going {
+    /// Lists are read and tell who has ended.
+    Well,
+    /// Their pages show too few who are watched: they are looked at now and then.
+    NotWorth,
+    /// The API does not answer for them: they are tried now and then.
+    Refused,
 }
 
 /// Which lists are read.
@@ -189,7 +212,7 @@ impl Sweeps {
             scope: Scope::Everything,
             others: false,
             look: None,
-            due: shortest(pace),
+            due: usual(pace),
             busy: false,
             generation: 0,
             not_worth_at: None,
@@ -199,7 +222,28 @@ impl Sweeps {
             doubts: 0,
             failures: 0,
             trouble: None,
+            pages: 0,
+            last: None,
         }
+    }
+
+    /// How they go where so many are watched; `None` where none would be worth it.
+    pub fn going(&self, watching: usize) -> Option<Going> {
+        (watching >= WORTH).then_some(match (&self.trouble, self.not_worth_at) {
+            (Some(_), _) => Going::Refused,
+            (None, Some(_)) => Going::NotWorth,
+            (None, None) => Going::Well,
+        })
+    }
+
+    /// Pages asked for since the start.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// When all lists had been read the last time, and in how many pages.
+    pub fn last(&self) -> Option<(Duration, u32)> {
+        self.last
     }
 
     /// Other settings or credentials: what is refused may be granted now, and soon is another time.
@@ -209,7 +253,7 @@ impl Sweeps {
         self.look = None;
         self.failures = 0;
         self.doubts = 0;
-        self.due = self.due.min(now + shortest(pace));
+        self.due = self.due.min(now + usual(pace));
     }
 
     /// When the next page is due, where so many are watched; `None` while one is under way, or where none would be worth it.
@@ -232,6 +276,7 @@ impl Sweeps {
     /// The page that is asked for next. `numbers` is only asked where a sweep begins.
     pub fn ask(&mut self, numbers: impl FnOnce() -> Numbers, now: Duration) -> Page {
         self.busy = true;
+        self.pages += 1;
         let ticket = Ticket(self.generation);
         if let Some(listing) = self.look.as_ref().and_then(|look| look.lists.last()) {
             return Page { ticket, listing: listing.clone(), begins: None };
@@ -273,7 +318,10 @@ impl Sweeps {
             return Turn::More;
         }
         let look = self.look.take().expect("it is there");
-        let wait = interval(look.pages, poll.rate_limit, &poll.pace).saturating_mul(1 << self.doubt());
+        if complete {
+            self.last = Some((now, look.pages));
+        }
+        let wait = interval(look.pages, look.hits, poll.rate_limit, &poll.pace).saturating_mul(1 << self.doubt());
         let scope = match &self.scope {
             Scope::Everything => look.best(complete),
             same @ Scope::Of(_) => look.is_worth(complete).then(|| same.clone()),
@@ -281,7 +329,7 @@ impl Sweeps {
         if scope.is_some() {
             self.due = look.began.saturating_add(wait);
         } else {
-            self.due = now.saturating_add(shortest(&poll.pace).saturating_mul(LEARN_EVERY));
+            self.due = now.saturating_add(usual(&poll.pace).saturating_mul(LEARN_EVERY));
             self.not_worth_at = Some(look.watching);
         }
         let scope = scope.unwrap_or(Scope::Everything);
@@ -332,7 +380,7 @@ impl Sweeps {
                     return false;
                 }
                 self.look = None;
-                self.due = self.due.max(now + shortest(pace).saturating_mul(1 << self.failures.min(6)));
+                self.due = self.due.max(now + usual(pace).saturating_mul(1 << self.failures.min(6)));
             }
             Setback::Refused => {
                 self.look = None;
@@ -412,14 +460,23 @@ impl Look {
     }
 }
 
-/// The wait between two sweeps at least: a list that is read more often than that would tell hardly anything sooner than the polls do.
-fn shortest(pace: &Pace) -> Duration {
+/// The wait between two sweeps where few are watched, and before the first.
+fn usual(pace: &Pace) -> Duration {
     pace.max() / 4
 }
 
-/// From the beginning of one sweep of so many pages to that of the next.
-fn interval(pages: u32, rate: Rate, pace: &Pace) -> Duration {
-    rate.interval().saturating_mul(SHARE).saturating_mul(pages).max(shortest(pace))
+/// From the beginning of one sweep of so many pages, that shows so many, to that of the next.
+///
+/// The next request brings as much as a page and as a poll. A sweep every S makes an end S / 2 late and costs pages / S; polls every T make
+/// every other change T / 2 late and cost shown / T. The sum of the delays is least for S = T √(changes × pages / shown). Beyond the tenth
+/// of the budget, or where few are watched, other things count.
+fn interval(pages: u32, shown: usize, rate: Rate, pace: &Pace) -> Duration {
+    #[expect(clippy::cast_precision_loss, reason = "no fleet is that large")]
+    let count = shown.max(1) as f64;
+    let turn = rate.interval().saturating_mul(u32::try_from(shown).unwrap_or(u32::MAX)).max(pace.max());
+    let cheap = turn.min(LONG).mul_f64((CHANGES * f64::from(pages) / count).sqrt());
+    let least = rate.interval().saturating_mul(SHARE).saturating_mul(pages);
+    cheap.min(usual(pace)).max(least)
 }
 
 /// What sweeps come to where the lists hold few others than those watched: pages a second, and how far one sweep is from the next. `None`
@@ -429,7 +486,7 @@ pub fn at_rest(executions: usize, rate: Rate, pace: &Pace) -> Option<(f64, Durat
         return None;
     }
     let pages = u32::try_from(executions.div_ceil(PAGE_MAX.into())).unwrap_or(u32::MAX);
-    let interval = interval(pages, rate, pace);
+    let interval = interval(pages, executions, rate, pace);
     Some((f64::from(pages) / interval.as_secs_f64(), interval))
 }
 

@@ -96,6 +96,12 @@ fn lists_are_chosen_by_what_their_pages_show() {
     for (why, world, first, then) in [
         ("one page shows all", &[("a", 20, 20)][..], (1, swept, 30), (vec!["running everything"], 1, swept, 30)),
         (
+            "a page is worth more the more it shows",
+            &[("a", 400, 400)],
+            (1, swept, 8),
+            (vec!["running everything"], 1, swept, 8),
+        ),
+        (
             "ten thousand cost a tenth of the budget",
             &[("a", 10_000, 10_000)],
             (21, swept, 42),
@@ -104,26 +110,26 @@ fn lists_are_chosen_by_what_their_pages_show() {
         (
             "strangers are read on the way",
             &[("a", 900, 600), ("b", 400, 0)],
-            (3, swept, 30),
-            (vec!["running everything"], 3, swept, 30),
+            (3, swept, 12),
+            (vec!["running everything"], 3, swept, 12),
         ),
         (
             "one definition of many",
             &[("a", 600, 600), ("b", 20_000, 0)],
             (30, Turn::Cut, 60),
-            (vec!["running a"], 2, swept, 30),
+            (vec!["running a"], 2, swept, 9),
         ),
         (
             "who is not worth it is left out",
             &[("a", 600, 600), ("b", 9_000, 30)],
             (20, Turn::Cut, 40),
-            (vec!["running a"], 2, swept, 30),
+            (vec!["running a"], 2, swept, 9),
         ),
         (
             "two definitions of many",
             &[("a", 300, 290), ("b", 300, 300), ("c", 9_000, 0)],
             (20, Turn::Cut, 40),
-            (vec!["running a", "running b"], 2, swept, 30),
+            (vec!["running a", "running b"], 2, swept, 9),
         ),
         (
             "a needle in a haystack",
@@ -193,9 +199,9 @@ fn lists_that_cry_wolf_are_read_less_and_less_until_they_are_right() {
         }
         waits
     };
-    assert_eq!(waits(&[40, 0, 40, 40, 10, 9, 1, 40, 40, 40], 0), [60, 60, 120, 240, 240, 240, 480, 960, 1920, 1920]);
-    assert_eq!(waits(&[2, 0, 40], 1), [30, 30, 60], "one of two is enough to be believed");
-    assert_eq!(waits(&[40, 19, 1], 20), [30, 30, 30]);
+    assert_eq!(waits(&[40, 0, 40, 40, 10, 9, 1, 40, 40, 40], 0), [16, 16, 33, 67, 67, 67, 135, 271, 543, 543]);
+    assert_eq!(waits(&[2, 0, 40], 1), [8, 8, 16], "one of two is enough to be believed");
+    assert_eq!(waits(&[40, 19, 1], 20), [8, 8, 8]);
 }
 
 #[test]

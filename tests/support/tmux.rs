@@ -55,7 +55,10 @@ impl Terminal {
     pub fn runs(&self, program: &Script) {
         let path = self.folder.join("run.sh");
         fs::write(&path, &program.0).expect("a file in the temporary folder");
-        self.types("clear; sh run.sh; echo exit=$?");
+        // What an earlier one has left on the screen is not this one's.
+        self.types("clear");
+        self.sees("a screen that is clear", |screen| screen.trim_end() == "$");
+        self.types("sh run.sh; echo exit=$?");
     }
 
     /// A line and Enter.

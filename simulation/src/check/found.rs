@@ -117,7 +117,10 @@ impl Promise for Found<'_> {
             Fact::Answered { call: Call::List(listing), said: Said::List(items) } => {
                 self.shown.extend(items.iter().map(|(who, _)| *who));
                 if self.asked && self.finds(listing) {
-                    let wanted = items.iter().filter(|(who, status)| self.is_wanted(*who, status, entry.at));
+                    // Who was given up is none that is found, also if the watch goes on by the time of the next page.
+                    let wanted = items
+                        .iter()
+                        .filter(|(who, status)| self.is_wanted(*who, status, entry.at) && !self.over.contains(who));
                     self.page = wanted.map(|(who, _)| *who).collect();
                 }
             }

@@ -163,6 +163,7 @@ fn daemon() -> Outlook {
         }),
         limited_until: None,
         refused: None,
+        sweeps: None,
     };
     let prospect = |id: &str, trouble| Prospect {
         execution_id: id.parse().unwrap(),

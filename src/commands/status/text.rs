@@ -13,7 +13,7 @@ use crate::{
         counted,
         execution::Execution,
         live::Live,
-        polling::obstacle,
+        polling::{obstacle, sweeps},
         saying::minute,
         sinks::{Sink, Word},
     },
@@ -108,6 +108,7 @@ impl Text<'_> {
                         counted(polling.requests, "request"),
                     ),
                 ));
+                lines.extend(sweeps(polling).map(|saying| (Style::Dim, saying.at(now))));
                 if let Some(obstacle) = obstacle(polling) {
                     let style = if obstacle.is_bad { Style::Bad } else { Style::Waiting };
                     lines.push((style, obstacle.saying.at(now)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Action, Mode, Now, Watcher};
 use crate::{
     store::{Standing, Write},
-    watch::schedule::Slot,
+    watch::{fleet::AtWork, schedule::Slot},
 };
 
 impl Watcher {
@@ -58,8 +58,10 @@ impl Watcher {
             if hasten {
                 return self.schedule.hasten(slot, now.elapsed);
             }
-            // How late it is later counts against the wait it had.
-            self.schedule.set(slot, now.elapsed + wait, wait.max(self.settings.poll.pace.initial()));
+            // How late it is later counts against the wait it had; who waits for people has time, however short that was.
+            let pace = &self.settings.poll.pace;
+            let least = if watched.at_work == AtWork::People { pace.max() } else { pace.initial() };
+            self.schedule.set(slot, now.elapsed + wait, wait.max(least));
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     velt::error::judge,
     watch::{
         attention::Look,
+        fleet::AtWork,
         observe::{Observed, Subject, found_again},
         schedule::Slot,
         troubles::Say,
@@ -81,7 +82,7 @@ impl Watcher {
                 self.pass(slot);
                 self.again(slot, self.settings.poll.pace.initial(), now);
             }
-            Observed::Changed { fingerprint, standing, pending, events, look } => {
+            Observed::Changed { fingerprint, standing, pending, at_work, events, look } => {
                 self.relabel(slot, subject.label.as_deref());
                 self.read(sent, now);
                 let Some(watched) = self.fleet.get_mut(slot) else { return };
@@ -89,7 +90,7 @@ impl Watcher {
                 watched.fingerprint = fingerprint;
                 watched.set_interval(self.settings.poll.pace.initial());
                 watched.look = look;
-                watched.pending = pending;
+                (watched.pending, watched.at_work) = (pending, at_work);
                 if standing != Standing::Watching && watched.shown.is_claimed() {
                     self.sweeps.confirmed();
                 }
@@ -171,7 +172,10 @@ impl Watcher {
         watched.fingerprint = fingerprint;
         // The longest wait may have become shorter.
         let wait = watched.interval().min(pace.max());
-        watched.set_interval(pace.next(wait));
+        watched.set_interval(match watched.at_work {
+            AtWork::Unknown | AtWork::Machines => pace.next(wait),
+            AtWork::People => pace.next_quickly(wait),
+        });
         self.pass(slot);
         self.again_in_time(slot, wait, now);
     }

@@ -111,6 +111,10 @@ impl Watcher {
         if let Some(known) = known {
             watched.fingerprint = known.fingerprint;
             watched.last_read = known.observed_at;
+            // Nothing is committed without a change: it goes on with the waits that it had before the watch was stopped.
+            if let Some(changed_at) = known.observed_at {
+                watched.set_interval(self.settings.poll.pace.after(now.wall.since(changed_at)));
+            }
             // Who ended while nobody watched is on no list: the first sweep finds them before their turns come.
             watched.shown = if known.observed_at.is_some() { Shown::Before } else { Shown::Never };
             watched.discovered = known.discovered.as_deref().map(Arc::from);

@@ -11,7 +11,7 @@ use crate::{
     watch::{
         fleet::Watched,
         gate::Permit,
-        outlook::{Ailment, MOST, Outlook, Polling, Prospect, Refused, Scope, Unanswered},
+        outlook::{Ailment, MOST, Outlook, Polling, Prospect, Refused, Scope, Sweeping, Unanswered},
         schedule::Slot,
     },
 };
@@ -81,6 +81,12 @@ impl Watcher {
             refused: self.refused_since.map(|since| Refused {
                 since: now.wall_of(since),
                 next_try_at: self.shut_until(now).map(|until| now.wall_of(until)),
+            }),
+            sweeps: self.sweeps.going(self.fleet.tally().watching).map(|going| Sweeping {
+                going,
+                last_at: self.sweeps.last().map(|(at, _)| now.wall_of(at)),
+                last_pages: self.sweeps.last().map_or(0, |(_, pages)| pages),
+                pages: self.sweeps.pages(),
             }),
         }
     }

@@ -23,7 +23,6 @@ use crate::{
 
 /// Pages take at most this share of the budget, one in so many requests: polls are what they are for.
 const SHARE: u32 = 4;
-pub(super) const SHARE_OF_ALL: f64 = 0.25;
 
 /// A page that was asked for.
 #[derive(Debug, Clone)]
@@ -66,6 +65,7 @@ impl Watcher {
         }
         self.pages_from = now.elapsed.saturating_add(self.settings.poll.rate_limit.interval().saturating_mul(SHARE));
         let (ticket, listing) = self.discovery.ask(now.elapsed, now.wall)?;
+        self.schedule.charge_list();
         self.in_flight += 1;
         self.polls += 1;
         if probe {

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Action, COMMITS_MAX, Mode, Now, Sent, Watcher, earliest, paging};
+use super::{Action, COMMITS_MAX, Mode, Now, Sent, Watcher, earliest};
 use crate::watch::{
     gate::Permit,
     schedule::{self, Slot},
-    sweep,
 };
 
 impl Watcher {
@@ -86,9 +85,7 @@ impl Watcher {
 
     /// How long anybody may wait before they go before everybody else.
     fn patience(&self) -> Duration {
-        let pages = if self.discovery.is_empty() { 0.0 } else { paging::SHARE_OF_ALL };
-        let sweeps = if self.fleet.tally().watching < sweep::WORTH { 0.0 } else { sweep::SHARE_OF_ALL };
-        schedule::patience(self.turn(), pages + sweeps)
+        schedule::patience(self.turn(), self.settings.poll.rate_limit.interval())
     }
 
     fn send(&mut self, slot: Slot, probe: bool, now: Now) {

@@ -192,6 +192,7 @@ impl Watcher {
                 break;
             }
             reading.under_way = true;
+            self.schedule.charge_stream();
             self.in_flight += 1;
             self.actions.push(Action::ReadEvents {
                 reading: reading.number,

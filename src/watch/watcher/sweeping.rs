@@ -43,6 +43,7 @@ impl Watcher {
         if let Some(begins) = page.begins {
             self.begin_sweep(begins);
         }
+        self.schedule.charge_list();
         self.in_flight += 1;
         self.polls += 1;
         let ticket = paging::Ticket::Sweep(page.ticket);
