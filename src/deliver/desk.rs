@@ -85,12 +85,12 @@ impl Desk {
     pub(super) fn new(
         name: SinkName,
         clock: Clock,
+        time: QueueTime,
         board: Arc<Board>,
         orders: Orders,
         sending: Arc<Sending>,
         lift: bool,
     ) -> Self {
-        let time = QueueTime::new(&clock);
         let mut lanes = Lanes::default();
         lanes.want();
         Self {

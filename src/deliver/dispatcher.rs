@@ -13,6 +13,7 @@ use super::{
     gate::{Gate, Gates},
     order::{Orders, Phase},
     printer,
+    queue_time::QueueTime,
     status::SinkState,
     worker::{self, World},
 };
@@ -90,7 +91,8 @@ impl Dispatcher {
     }
 
     pub(super) fn empty(store: Handle, clock: Clock, notices: mpsc::Sender<Notice>) -> Self {
-        let world = World { store, clock, notices, board: Arc::default() };
+        let time = QueueTime::new(&clock);
+        let world = World { store, clock, time, notices, board: Arc::default() };
         Self { world, gates: Gates::default(), tasks: BTreeMap::new(), leaving: BTreeMap::new(), reloads: 0 }
     }
 

@@ -17,7 +17,7 @@ const STEP: Duration = Duration::from_secs(1);
 /// So many steps are remembered; before them, time is taken as it was told.
 const STEPS: usize = 64;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct QueueTime {
     wall: Time,
     /// The monotonic reading when it was `wall`.

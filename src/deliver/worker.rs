@@ -17,6 +17,7 @@ use super::{
     acts::{Act, Job, Looked, Question, Tried},
     desk::Desk,
     order::Orders,
+    queue_time::QueueTime,
     status::Board,
 };
 use crate::{
@@ -34,6 +35,8 @@ const LAST_WRITES: Duration = Duration::from_secs(2);
 pub(super) struct World {
     pub(super) store: Handle,
     pub(super) clock: Clock,
+    /// As it was when delivering began: a sink that comes later knows by it that the clock was set back meanwhile.
+    pub(super) time: QueueTime,
     pub(super) notices: mpsc::Sender<Notice>,
     pub(super) board: Arc<Board>,
 }
@@ -64,7 +67,8 @@ pub(super) async fn work(
     let first = orders.borrow_and_update().clone();
     // A reload may have come before this task's first turn, and it lifts a stop like any other.
     let lift = lift || first.reloads != reloads;
-    let mut desk = Desk::new(name.clone(), world.clock.clone(), Arc::clone(&world.board), first, sending, lift);
+    let (clock, time) = (world.clock.clone(), world.time.clone());
+    let mut desk = Desk::new(name.clone(), clock, time, Arc::clone(&world.board), first, sending, lift);
     let mut attempts: FuturesUnordered<BoxFuture<'static, Tried>> = FuturesUnordered::new();
     let mut persisting: FuturesUnordered<BoxFuture<'static, (Job, Result<(), StoreError>)>> = FuturesUnordered::new();
     let mut looking: Option<BoxFuture<'static, Result<Looked, StoreError>>> = None;

@@ -204,3 +204,16 @@ async fn a_step_of_the_wall_clock_does_not_keep_what_is_too_old() {
     assert_eq!(fake.times().last(), Some(&540_000), "its own ten minutes, and not a day more");
     assert_eq!(rig.queue("a").await.unwrap().dead, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_comes_after_the_clock_was_set_back_waits_for_nothing() {
+    let (rig, set) = Rig::settable();
+    let fake = Fake::at_once(&rig.clock, vec![]);
+    let mut dispatcher = rig.start(vec![]);
+    pass(s(30)).await;
+    rig.commit("e1", 1, &["a"]).await;
+    set.store(-600_000, Ordering::Relaxed);
+    dispatcher.reload(vec![Plan::default().to(&fake)]);
+    dispatcher.drained().await.unwrap();
+    assert_eq!(fake.times(), [30_000]);
+}
