@@ -256,17 +256,6 @@ fn plan_and_watcher_agree(places: usize, hours: i64, rate: f64, auto: bool) {
     let window = HOUR..(1 + hours) * HOUR;
     let seconds = (window.end - window.start) as f64 / 1_000.0;
     let seen = watched(places as u64, window, &poll);
-    println!(
-        "{places} at {rate}/s, auto {auto}: {:.2}/s, {:?}, {:?} planned; {:.2}/s, agents {:.1} s ({}), people {:.1} s ({}) seen",
-        planned.sent,
-        planned.agent,
-        planned.person,
-        seen.requests as f64 / seconds,
-        mean(&seen.agent),
-        seen.agent.len(),
-        mean(&seen.person),
-        seen.person.len(),
-    );
     let a_second = seen.requests as f64 / seconds;
     agree("requests a second", planned.sent, a_second, REQUESTS);
     // Burst 1: any T seconds hold at most rate × T + 1.
