@@ -202,18 +202,7 @@ mod tests {
     };
 
     fn outlook(requests: u64) -> watching::Outlook {
-        let polling = Polling {
-            requests,
-            in_flight: 0,
-            backlog: 0,
-            executions: crate::watch::fleet::Tally::default(),
-            in_trouble: 0,
-            last_read_at: None,
-            unanswered: None,
-            limited_until: None,
-            refused: None,
-            sweeps: None,
-        };
+        let polling = Polling { requests, ..Polling::default() };
         watching::Outlook { polling, executions: vec![], next: None }
     }
 

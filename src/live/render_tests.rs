@@ -99,15 +99,9 @@ fn failed() -> Shown {
 fn polling() -> Polling {
     Polling {
         requests: 10,
-        in_flight: 0,
-        backlog: 0,
         executions: Tally { watching: 2, failed: 1, ..Tally::default() },
-        in_trouble: 0,
         last_read_at: Some(at(41 * MINUTE)),
-        unanswered: None,
-        limited_until: None,
-        refused: None,
-        sweeps: None,
+        ..Polling::default()
     }
 }
 

@@ -76,15 +76,10 @@ fn live(troubled: &[(&str, u64)], more: usize) -> Live {
     };
     let polling = Polling {
         requests: 1,
-        in_flight: 0,
-        backlog: 0,
         executions: Tally { watching: 10_000, ..Tally::default() },
         in_trouble: troubled.len() + more,
         last_read_at: Some(at(1)),
-        unanswered: None,
-        limited_until: None,
-        refused: None,
-        sweeps: None,
+        ..Polling::default()
     };
     let watch = watching::Outlook { polling, executions: troubled.iter().map(prospect).collect(), next: None };
     let daemon = Daemon { pid: 1, version: "1".into(), started_at: at(0) };

@@ -58,24 +58,13 @@ pub fn sweeps(polling: &Polling) -> Option<Saying> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Time, watch::fleet::Tally};
+    use crate::clock::Time;
 
     #[test]
     fn lists_are_spoken_of_where_they_are_read_or_could_be() {
         let at = |ms: i64| Time::from_millis(1_777_374_504_364 + ms).unwrap();
         let said = |sweeps: Option<Sweeping>| {
-            let polling = Polling {
-                requests: 1_000,
-                in_flight: 0,
-                backlog: 0,
-                executions: Tally::default(),
-                in_trouble: 0,
-                last_read_at: None,
-                unanswered: None,
-                limited_until: None,
-                refused: None,
-                sweeps,
-            };
+            let polling = Polling { requests: 1_000, sweeps, ..Polling::default() };
             super::sweeps(&polling).map(|saying| saying.at(at(12_000)))
         };
         let sweeping = |going, last_at| Some(Sweeping { going, last_at, last_pages: 2, pages: 34 });

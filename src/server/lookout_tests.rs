@@ -13,7 +13,6 @@ use crate::{
     server::{Hosts, Present},
     store::{Handle, SqliteStore},
     watch::{
-        fleet::Tally,
         outlook::{Outlook, Polling},
         run::{Command, Report},
     },
@@ -30,18 +29,7 @@ fn lookout(slow: Duration) -> (Arc<Lookout>, Arc<AtomicUsize>) {
                 Command::Outlook(_, answer) => {
                     counted.fetch_add(1, Ordering::Relaxed);
                     sleep(slow).await;
-                    let polling = Polling {
-                        requests: 0,
-                        in_flight: 0,
-                        backlog: 0,
-                        executions: Tally::default(),
-                        in_trouble: 0,
-                        last_read_at: None,
-                        unanswered: None,
-                        limited_until: None,
-                        refused: None,
-                        sweeps: None,
-                    };
+                    let polling = Polling::default();
                     let _ = answer.send(Outlook { polling, executions: vec![], next: None });
                 }
                 Command::Report(answer) => {

@@ -34,7 +34,7 @@ pub struct Outlook {
 }
 
 /// How polling goes, for everybody.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Polling {
     /// Sent since the start.

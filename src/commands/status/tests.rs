@@ -151,8 +151,6 @@ fn store() -> SqliteStore {
 fn daemon() -> Outlook {
     let polling = Polling {
         requests: 42,
-        in_flight: 0,
-        backlog: 0,
         executions: Tally { watching: 4, ..Tally::default() },
         in_trouble: 1,
         last_read_at: Some(at(NOW - 2_000)),
@@ -161,9 +159,7 @@ fn daemon() -> Outlook {
             attempts: 7,
             last_error: "no answer within 15s".into(),
         }),
-        limited_until: None,
-        refused: None,
-        sweeps: None,
+        ..Polling::default()
     };
     let prospect = |id: &str, trouble| Prospect {
         execution_id: id.parse().unwrap(),
